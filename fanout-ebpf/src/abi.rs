@@ -1,0 +1,224 @@
+//! The contract between the eBPF programs and user space: map names, keys, values and limits.
+//!
+//! Every struct is `repr(C)` without implicit padding (the kernel hashes a key byte by byte), and
+//! its size is asserted at compile time.
+
+use core::{
+    mem::offset_of,
+    net::{IpAddr, SocketAddr},
+};
+
+/// Most listeners in one process; a listener's index is its place in the config.
+pub const MAX_LISTENERS: usize = 64;
+/// Most binds on one interface.
+pub const MAX_BINDS: u32 = 1024;
+/// Most RX queues of one interface that get an AF_XDP socket.
+pub const MAX_QUEUES: u32 = 64;
+
+/// Not a VLAN id (they have 12 bits). Each bind stands in [`BINDS`] a second time under this one, so
+/// that a packet which only its tag keeps from a listener is counted.
+pub const ANY_VLAN: u16 = u16::MAX;
+
+/// Hash map, [`BindKey`] → [`Bind`]: what the interface's listeners take.
+pub const BINDS: &str = "BINDS";
+/// XSKMAP, RX queue → AF_XDP socket.
+pub const XSKS: &str = "XSKS";
+/// Per-CPU array, `listener * PassReason::COUNT + reason` → u64: see [`passed_index`].
+pub const PASSED: &str = "PASSED";
+/// Array of one [`Interface`].
+pub const INTERFACE: &str = "INTERFACE";
+
+/// The upper 96 bits of the IPv4-mapped addresses, `::ffff:0:0/96`.
+pub const IPV4_MAPPED: u128 = 0xffff;
+
+/// A destination that a listener binds, as seen on the wire.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindKey {
+    /// IPv6, or IPv4 as `::ffff:a.b.c.d`. The wildcards are `::` and `::ffff:0.0.0.0`.
+    pub address: [u8; 16],
+    /// UDP destination port, big-endian.
+    pub port_be: u16,
+    /// VLAN id, 0 for untagged; or [`ANY_VLAN`].
+    pub vlan: u16,
+}
+const _: () = assert!(size_of::<BindKey>() == 20);
+const _: () = assert!(offset_of!(BindKey, port_be) == 16);
+const _: () = assert!(offset_of!(BindKey, vlan) == 18);
+
+impl BindKey {
+    /// The key of a configured bind.
+    #[must_use]
+    pub const fn new(bind: SocketAddr, vlan: Option<u16>) -> Self {
+        let address = match bind.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let vlan = match vlan {
+            Some(id) => id,
+            None => 0,
+        };
+        Self {
+            address,
+            port_be: bind.port().to_be(),
+            vlan,
+        }
+    }
+
+    /// The key under which a bind to any address of this family stands.
+    #[must_use]
+    pub const fn wildcard(self) -> Self {
+        let any = if self.is_ipv4() { IPV4_MAPPED << 32 } else { 0 };
+        Self {
+            address: any.to_be_bytes(),
+            ..self
+        }
+    }
+
+    /// Whether this is the key of a bind to any address.
+    #[must_use]
+    pub fn is_wildcard(self) -> bool {
+        self == self.wildcard()
+    }
+
+    /// The key under which the bind is found whatever the packet's tag.
+    #[must_use]
+    pub const fn any_vlan(self) -> Self {
+        Self {
+            vlan: ANY_VLAN,
+            ..self
+        }
+    }
+
+    /// As it lies in memory.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(&self.address);
+        bytes[16..18].copy_from_slice(&self.port_be.to_ne_bytes());
+        bytes[18..].copy_from_slice(&self.vlan.to_ne_bytes());
+        bytes
+    }
+
+    const fn is_ipv4(&self) -> bool {
+        u128::from_be_bytes(self.address) >> 32 == IPV4_MAPPED
+    }
+}
+
+/// What a bind stands for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Index of the listener, below [`MAX_LISTENERS`].
+    pub listener: u32,
+    /// Largest IP packet that the listener takes, in bytes.
+    pub max_packet_size: u32,
+}
+const _: () = assert!(size_of::<Bind>() == 8);
+const _: () = assert!(offset_of!(Bind, max_packet_size) == 4);
+
+impl Bind {
+    /// As it lies in memory.
+    #[must_use]
+    pub const fn to_words(self) -> [u32; 2] {
+        [self.listener, self.max_packet_size]
+    }
+}
+
+/// What the programs need to know of the interface they sit on.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its own MAC address: frames to any other are not for this host.
+    pub mac: [u8; 6],
+    /// 1 if a bind on it is the wildcard address, else 0: saves foreign datagrams a lookup.
+    pub any_wildcard: u8,
+    /// 1 if a bind on it names a VLAN, else 0: saves untagged foreign datagrams a lookup.
+    pub any_tagged: u8,
+}
+const _: () = assert!(size_of::<Interface>() == 8);
+const _: () = assert!(offset_of!(Interface, any_wildcard) == 6);
+const _: () = assert!(offset_of!(Interface, any_tagged) == 7);
+
+impl Interface {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&self.mac);
+        bytes[6] = self.any_wildcard;
+        bytes[7] = self.any_tagged;
+        bytes
+    }
+}
+
+/// Why a packet that carried a listener's address and port went to the kernel.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassReason {
+    /// Not sent to the interface's own MAC address.
+    OtherMac,
+    /// Tagged with a VLAN that no listener names, or not tagged as the listener names it.
+    OtherVlan,
+    /// Any fragment of an IP packet.
+    Fragment,
+    /// IPv4 options.
+    IpOptions,
+    /// IPv6 extension headers.
+    ExtensionHeaders,
+    /// Lengths that contradict each other or the frame.
+    Malformed,
+    /// TTL or hop limit of 1 or less: the kernel answers.
+    TtlExceeded,
+    /// Larger than the listener takes.
+    TooBig,
+    /// Its RX queue has no AF_XDP socket.
+    NoSocket,
+}
+
+impl PassReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::OtherMac,
+        Self::OtherVlan,
+        Self::Fragment,
+        Self::IpOptions,
+        Self::ExtensionHeaders,
+        Self::Malformed,
+        Self::TtlExceeded,
+        Self::TooBig,
+        Self::NoSocket,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The value of the metrics' `reason` label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OtherMac => "other_mac",
+            Self::OtherVlan => "other_vlan",
+            Self::Fragment => "fragment",
+            Self::IpOptions => "ip_options",
+            Self::ExtensionHeaders => "extension_headers",
+            Self::Malformed => "malformed",
+            Self::TtlExceeded => "ttl_exceeded",
+            Self::TooBig => "too_big",
+            Self::NoSocket => "no_socket",
+        }
+    }
+}
+
+/// Where [`PASSED`] counts `reason` for `listener`.
+#[must_use]
+pub const fn passed_index(listener: u32, reason: PassReason) -> u32 {
+    listener * PASS_REASONS + reason as u32
+}
+
+/// Entries of [`PASSED`].
+pub const PASSED_ENTRIES: u32 = MAX_LISTENERS_U32 * PASS_REASONS;
+
+#[expect(clippy::cast_possible_truncation, reason = "a handful")]
+const PASS_REASONS: u32 = PassReason::COUNT as u32;
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+const MAX_LISTENERS_U32: u32 = MAX_LISTENERS as u32;

@@ -1,0 +1,43 @@
+//! The eBPF object: maps, license, panic handler. One module for each program.
+//!
+//! Every interface that fanout serves has an instance of its own of the whole object.
+#![no_std]
+#![no_main]
+#![expect(
+    unsafe_code,
+    reason = "the kernel's interface is pointers and link sections"
+)]
+
+mod xdp;
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, XskMap},
+};
+use fanout_ebpf::abi::{self, Bind, BindKey, Interface};
+
+/// Each bind also stands under [`abi::ANY_VLAN`], and a reload adds the new ones before it removes the old.
+/// Entries are allocated one by one: no memory is held for the many that are never used, and a removed
+/// one is not used again while a program looks at it.
+#[map]
+static BINDS: HashMap<BindKey, Bind> =
+    HashMap::with_max_entries(abi::MAX_BINDS * 2 * 2, BPF_F_NO_PREALLOC);
+
+#[map]
+static XSKS: XskMap = XskMap::with_max_entries(abi::MAX_QUEUES, 0);
+
+#[map]
+static PASSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(abi::PASSED_ENTRIES, 0);
+
+#[map]
+static INTERFACE: Array<Interface> = Array::with_max_entries(1, 0);
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,1 @@
+//! fanout spreads UDP datagrams over several receivers.
