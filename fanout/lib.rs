@@ -1,1 +1,5 @@
 //! fanout spreads UDP datagrams over several receivers.
+
+pub mod args;
+pub mod config;
+pub mod logger;

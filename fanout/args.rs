@@ -1,0 +1,157 @@
+//! The command line → what to do. Raw flags only: whether the config is good is for `config.rs`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use lexopt::Arg::{Long, Short, Value};
+
+/// What `fanout --version` prints.
+pub const VERSION: &str = concat!("fanout ", env!("CARGO_PKG_VERSION"));
+
+/// What `fanout --help` prints: a screen.
+pub const HELP: &str = "\
+fanout spreads UDP datagrams, not flows, over several receivers: it takes the
+datagrams sent to an address and port of an interface, and sends each one to
+exactly one downstream, in turn.
+
+Usage:
+  fanout -c FILE     run in the foreground until SIGTERM or SIGINT
+
+Options:
+  -c, --config FILE  the config: INI; config.ini in the source is an example
+                     that explains every key
+  -h, --help         print this and exit
+  -V, --version      print the version and exit
+
+Signals:
+  SIGTERM, SIGINT    stop: detach from the interfaces, remove the metrics file
+  SIGUSR1            write the metrics file now
+
+Exit status:
+  0  done
+  1  could not run, or stopped on a fault
+  2  wrong usage or wrong config; nothing on the host was touched
+
+Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, and
+CAP_IPC_LOCK or a high limit on locked memory. Logs to stderr.
+";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run in the foreground.
+    Run {
+        /// The config file.
+        config: PathBuf,
+    },
+    /// Print [`HELP`].
+    Help,
+    /// Print [`VERSION`].
+    Version,
+}
+
+/// Reads the arguments, without the program's own name.
+///
+/// # Errors
+/// Wrong usage, in words for the user.
+pub fn parse<I>(args: I) -> Result<Command, lexopt::Error>
+where
+    I: IntoIterator<Item = OsString>,
+{
+    let mut args = lexopt::Parser::from_args(args);
+    let mut config = None;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Short('c') | Long("config") => {
+                let file = args.value()?;
+                if file.is_empty() {
+                    return Err("the config file's name is empty".into());
+                }
+                if config.replace(PathBuf::from(file)).is_some() {
+                    return Err("more than one config file is given".into());
+                }
+            }
+            // A subcommand would be a value before any option.
+            Value(word) => {
+                let word = word.display();
+                return Err(format!("unexpected '{word}': the config is -c FILE").into());
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    match config {
+        Some(config) => Ok(Command::Run { config }),
+        None => Err("no config file is given: -c FILE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    fn command(line: &str) -> Result<Command, String> {
+        let args = line.split_whitespace().map(OsString::from);
+        parse(args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn runs() {
+        let run = Ok(Command::Run {
+            config: PathBuf::from("a.ini"),
+        });
+        for line in [
+            "-c a.ini",
+            "-ca.ini",
+            "-c=a.ini",
+            "--config a.ini",
+            "--config=a.ini",
+        ] {
+            assert_eq!(command(line), run, "{line}");
+        }
+    }
+
+    #[test]
+    fn takes_any_file_name() {
+        let name = OsString::from_vec(b"\xff.ini".to_vec());
+        let run = Command::Run {
+            config: PathBuf::from(&name),
+        };
+        assert_eq!(parse(["-c".into(), name]).unwrap(), run);
+    }
+
+    #[test]
+    fn informs() {
+        for line in ["-h", "--help", "-c a.ini --help", "--help nonsense"] {
+            assert_eq!(command(line), Ok(Command::Help), "{line}");
+        }
+        for line in ["-V", "--version", "-c a.ini -V"] {
+            assert_eq!(command(line), Ok(Command::Version), "{line}");
+        }
+        assert_eq!(VERSION, "fanout 0.1.0");
+        assert!(HELP.lines().count() <= 24, "more than a screen");
+        assert!(
+            HELP.lines().all(|line| line.len() <= 80),
+            "wider than a screen"
+        );
+    }
+
+    #[test]
+    fn refuses() {
+        for (line, error) in [
+            ("", "no config file is given: -c FILE"),
+            ("-c", "missing argument for option '-c'"),
+            ("--config", "missing argument for option '--config'"),
+            ("--config=", "the config file's name is empty"),
+            ("-c a -c b", "more than one config file is given"),
+            ("a.ini", "unexpected 'a.ini': the config is -c FILE"),
+            ("check -c a", "unexpected 'check': the config is -c FILE"),
+            ("-c a --verbose", "invalid option '--verbose'"),
+            ("-x", "invalid option '-x'"),
+        ] {
+            assert_eq!(command(line), Err(error.to_owned()), "{line}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The config file: INI text → [`Config`], with every error and its line.
+//!
+//! Pure: it looks at the text alone. Whether an interface, a CPU or a folder is there is for those
+//! who use it to find out. A new key is a field here and a line in `parse.rs`; what it may hold is
+//! in `value.rs`; rules that span keys or listeners are in `check.rs`.
+
+mod check;
+mod error;
+mod ini;
+mod keys;
+mod nearest;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use error::ConfigError;
+use error::Errors;
+
+/// Far beyond 64 listeners of 1024 downstreams; stops `-c /dev/zero`.
+const MAX_FILE_SIZE: u64 = 16 << 20;
+
+/// Reads the config file.
+///
+/// # Errors
+/// Every error of [`parse`]; or the one that the file can't be read or is not UTF-8.
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
+    let file_name = path.display().to_string();
+    let error = |line, what: &str| vec![ConfigError::new(&file_name, line, what)];
+    let bytes = read(path).map_err(|cause| error(None, &format!("can't be read: {cause}")))?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(error(None, &format!("larger than {MAX_FILE_SIZE} bytes")));
+    }
+    match str::from_utf8(&bytes) {
+        Ok(text) => parse(&file_name, text),
+        Err(cause) => {
+            let good = bytes.iter().take(cause.valid_up_to());
+            let line = 1 + good.filter(|&&byte| byte == b'\n').count();
+            Err(error(line.try_into().ok(), "not UTF-8 text"))
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a config from text; `file_name` is for the errors.
+///
+/// # Errors
+/// All that is wrong, in the order of the lines.
+pub fn parse(file_name: &str, text: &str) -> Result<Config, Vec<ConfigError>> {
+    let mut errors = Errors::new(file_name);
+    let sections = ini::sections(text, &mut errors);
+    let config = parse::config(&sections, &mut errors);
+    errors.or(config)
+}
+
+/// A whole, valid config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[fanout] log_level`.
+    pub log_level: log::LevelFilter,
+    /// `[fanout] metrics_file`; `None`: no file.
+    pub metrics_file: Option<PathBuf>,
+    /// `[fanout] metrics_interval`.
+    pub metrics_interval: Duration,
+    /// One for each interface that listeners name, in the order in which they first do, with the
+    /// defaults where it has no `[interface NAME]`.
+    pub interfaces: Vec<Interface>,
+    /// `[listener NAME]`, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// What is allowed but can hardly be meant, for the log: an `[interface NAME]` without listeners.
+    pub warnings: Vec<ConfigError>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log_level: log::LevelFilter::Info,
+            metrics_file: None,
+            metrics_interval: Duration::from_secs(15),
+            interfaces: Vec::new(),
+            listeners: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Settings of one network interface.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Interface {
+    /// The kernel's name of it.
+    pub name: String,
+    /// How the XDP program is attached.
+    pub xdp: Xdp,
+    /// Whether the AF_XDP sockets share memory with the driver.
+    pub zero_copy: ZeroCopy,
+    /// When the workers sleep.
+    pub busy_poll: BusyPoll,
+    /// Where the workers run.
+    pub cpus: Cpus,
+}
+
+/// `xdp = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Xdp {
+    /// Native, else skb with a warning.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// The kernel's generic XDP, after the skb is built.
+    Skb,
+}
+
+/// `zero_copy = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ZeroCopy {
+    /// Where the driver can.
+    #[default]
+    Auto,
+    /// Or not at all.
+    On,
+    /// Always copy.
+    Off,
+}
+
+/// `busy_poll = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BusyPoll {
+    /// Spin while traffic flows, sleep after an idle spell.
+    #[default]
+    Adaptive,
+    /// Spin.
+    Always,
+}
+
+/// `cpus = …`
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Cpus {
+    /// One core for each queue.
+    #[default]
+    Auto,
+    /// Not pinned.
+    None,
+    /// Worker of queue q on the q-th of these, in turn.
+    List(Vec<usize>),
+}
+
+/// One `[listener NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, the metrics' `listener` label.
+    pub name: String,
+    /// By which way its datagrams go.
+    pub mode: Mode,
+    /// The interface it listens on.
+    pub interface: String,
+    /// What it takes: one or more, all of one address family.
+    pub binds: Vec<SocketAddr>,
+    /// Only datagrams with this tag; `None`: only untagged ones.
+    pub vlan: Option<u16>,
+    /// One or more, in the order of the file.
+    pub downstreams: Vec<Downstream>,
+    /// What becomes of the source address.
+    pub source: Source,
+    /// Largest IP packet taken, in bytes; `None`: what the interface allows.
+    pub max_packet_size: Option<u32>,
+}
+
+/// `mode = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// XDP program → AF_XDP socket → worker.
+    #[default]
+    AfXdp,
+}
+
+impl Mode {
+    /// Its word in the config, the metrics and the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AfXdp => "af_xdp",
+        }
+    }
+}
+
+/// `source = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The sender's address stays.
+    #[default]
+    Keep,
+    /// The address that the kernel would use towards the downstream; the port stays.
+    Rewrite,
+}
+
+/// `downstream.NAME = address:port`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downstream {
+    /// The metrics' `downstream` label.
+    pub name: String,
+    /// Where its datagrams go.
+    pub address: SocketAddr,
+}

@@ -1,0 +1,154 @@
+//! Reads a section key by key. What it was asked for is what the section may hold: whatever is left
+//! over at the end is unknown.
+
+use super::{
+    error::Errors,
+    ini::{Entry, Section},
+    nearest::nearest,
+    value,
+};
+
+/// Stands for the name in a key such as `downstream.NAME`.
+const NAME: &str = "NAME";
+
+/// One section being read.
+#[derive(Debug)]
+pub(super) struct Keys<'a> {
+    section: &'a Section<'a>,
+    errors: &'a mut Errors,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(section: &'a Section<'a>, errors: &'a mut Errors) -> Self {
+        Self {
+            section,
+            errors,
+            known: Vec::new(),
+        }
+    }
+
+    /// The value of `key`; `None` if it is not given, or wrong, which is reported.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let entry = self.section.entry(key)?;
+        self.judge(entry, entry.value, parse)
+    }
+
+    /// The same, where `key` must be given.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.must_have(key);
+        self.value(key, parse)
+    }
+
+    /// The good ones of the comma-separated values of `key`, which must be given.
+    pub(super) fn required_list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        self.must_have(key);
+        self.known.push(key);
+        let Some(entry) = self.section.entry(key) else {
+            return Vec::new();
+        };
+        let items = entry.value.split(',').map(str::trim);
+        items
+            .filter_map(|item| self.judge(entry, item, &parse))
+            .collect()
+    }
+
+    /// The good ones of all keys of the pattern `prefix.NAME`, of which there must be one.
+    pub(super) fn required_named<T>(
+        &mut self,
+        pattern: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<(String, T)> {
+        self.known.push(pattern);
+        let named: Vec<_> = (self.section.entries.iter())
+            .filter_map(|entry| Some((entry, name_in(pattern, entry.key)?)))
+            .collect();
+        if named.is_empty() {
+            self.errors
+                .add_key(self.section, pattern, "missing, at least one is needed");
+        }
+        named
+            .into_iter()
+            .filter_map(|(entry, name)| {
+                let name = self.judge(entry, name, value::name);
+                let value = self.judge(entry, entry.value, &parse);
+                Some((name?, value?))
+            })
+            .collect()
+    }
+
+    /// Reports whatever was not asked for.
+    pub(super) fn finish(self) {
+        let Self {
+            section,
+            errors,
+            known,
+        } = self;
+        let is_known = |entry: &&Entry<'_>| {
+            (known.iter()).any(|&key| key == entry.key || name_in(key, entry.key).is_some())
+        };
+        for entry in section.entries.iter().filter(|entry| !is_known(entry)) {
+            // `downstraem.a` is as near to `downstream.NAME` as `downstraem` is to `downstream`.
+            let stem = entry.key.split('.').next().unwrap_or_default();
+            let stems = known.iter().map(|&key| {
+                let stem = key.strip_suffix(NAME).unwrap_or(key).trim_end_matches('.');
+                (stem, key)
+            });
+            let what = match nearest(stem, stems) {
+                Some(key) => format!("unknown key, did you mean {key}?"),
+                None => "unknown key".to_owned(),
+            };
+            errors.add_key(section, entry.key, &what);
+        }
+    }
+
+    fn must_have(&mut self, key: &str) {
+        if self.section.entry(key).is_none() {
+            self.errors.add_key(self.section, key, "missing");
+        }
+    }
+
+    /// `text`, a part of `entry`, as `parse` reads it.
+    fn judge<T>(
+        &mut self,
+        entry: &Entry<'_>,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let mut what = if text.is_empty() {
+            "is empty".to_owned()
+        } else {
+            match parse(text) {
+                Ok(value) => return Some(value),
+                Err(what) => what,
+            }
+        };
+        if [" ;", " #", "\t;", "\t#"]
+            .iter()
+            .any(|&mark| text.contains(mark))
+        {
+            what.push_str(" (a comment needs a line of its own)");
+        }
+        let what = format!("{}: {what}", entry.key.escape_debug());
+        self.errors.add_line(entry.line, Some(self.section), &what);
+        None
+    }
+}
+
+/// The name in `key`, if `pattern` is one of a name and `key` fits it.
+fn name_in<'k>(pattern: &str, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(pattern.strip_suffix(NAME)?)
+}

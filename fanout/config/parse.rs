@@ -1,0 +1,121 @@
+//! Sections → [`Config`]: which keys each section takes. One line a key.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{
+    Config, Downstream, Interface, Listener, check,
+    error::Errors,
+    ini::Section,
+    keys::Keys,
+    nearest::nearest,
+    value::{self, choice, duration, number},
+};
+
+/// The kinds of section, as they are written.
+const SECTIONS: [(&str, &str); 3] = [
+    ("fanout", "[fanout]"),
+    ("interface", "[interface NAME]"),
+    ("listener", "[listener NAME]"),
+];
+
+/// The smallest is an IPv4 and a UDP header without a payload.
+const PACKET_SIZES: RangeInclusive<u32> = 28..=65_535;
+const METRICS_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// What the sections say, with the defaults in place of what is wrong.
+pub(super) fn config(sections: &[Section<'_>], errors: &mut Errors) -> Config {
+    let mut config = Config::default();
+    let mut interfaces = Vec::new();
+    let mut listeners = Vec::new();
+    for section in sections {
+        check_header(section, errors);
+        let mut keys = Keys::new(section, errors);
+        match section.kind {
+            "fanout" => fanout(&mut keys, &mut config),
+            "interface" => interfaces.push((section, interface(section, &mut keys))),
+            "listener" => listeners.push((section, listener(section, &mut keys))),
+            _ => continue,
+        }
+        keys.finish();
+    }
+    check::listeners(&listeners, errors);
+    for (section, interface) in &interfaces {
+        if !(listeners.iter()).any(|(_, listener)| listener.interface == interface.name) {
+            let warning = errors.warning(section, "no listener is on this interface");
+            config.warnings.push(warning);
+        }
+    }
+    for (_, listener) in listeners {
+        let name = &listener.interface;
+        if !config.interfaces.iter().any(|used| used.name == *name) {
+            let given = interfaces.iter().find(|(_, given)| given.name == *name);
+            let defaults = Interface {
+                name: name.clone(),
+                ..Interface::default()
+            };
+            let interface = given.map_or(defaults, |(_, given)| given.clone());
+            config.interfaces.push(interface);
+        }
+        config.listeners.push(listener);
+    }
+    config
+}
+
+/// The kind is known, and the name is there and right where the kind has one.
+fn check_header(section: &Section<'_>, errors: &mut Errors) {
+    let wrong = match (section.kind, section.name) {
+        ("fanout", None) => None,
+        ("fanout", Some(_)) => Some("takes no name: [fanout]".to_owned()),
+        ("interface" | "listener", None) => Some(format!("has no name: [{} NAME]", section.kind)),
+        ("interface", Some(name)) => value::interface_name(name).err(),
+        ("listener", Some(name)) => value::name(name).err(),
+        (kind, _) => Some(match nearest(kind, SECTIONS.into_iter()) {
+            Some(near) => format!("unknown section, did you mean {near}?"),
+            None => "unknown section".to_owned(),
+        }),
+    };
+    if let Some(what) = wrong {
+        errors.add_section(section, &what);
+    }
+}
+
+fn fanout(keys: &mut Keys<'_>, config: &mut Config) {
+    if let Some(level) = keys.value("log_level", choice) {
+        config.log_level = level;
+    }
+    config.metrics_file = keys.value("metrics_file", value::metrics_file);
+    let interval = |text: &str| duration(text, METRICS_INTERVALS);
+    if let Some(interval) = keys.value("metrics_interval", interval) {
+        config.metrics_interval = interval;
+    }
+}
+
+fn interface(section: &Section<'_>, keys: &mut Keys<'_>) -> Interface {
+    Interface {
+        name: section.name.unwrap_or_default().to_owned(),
+        xdp: keys.value("xdp", choice).unwrap_or_default(),
+        zero_copy: keys.value("zero_copy", choice).unwrap_or_default(),
+        busy_poll: keys.value("busy_poll", choice).unwrap_or_default(),
+        cpus: keys.value("cpus", value::cpus).unwrap_or_default(),
+    }
+}
+
+fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
+    Listener {
+        name: section.name.unwrap_or_default().to_owned(),
+        mode: keys.value("mode", choice).unwrap_or_default(),
+        interface: keys
+            .required("interface", value::interface_name)
+            .unwrap_or_default(),
+        binds: keys.required_list("bind", value::bind),
+        vlan: keys.value("vlan", |text| number(text, 1..=4094)),
+        downstreams: keys
+            .required_named("downstream.NAME", value::downstream)
+            .into_iter()
+            .map(|(name, address)| Downstream { name, address })
+            .collect(),
+        source: keys.value("source", choice).unwrap_or_default(),
+        max_packet_size: keys.value("max_packet_size", |text| number(text, PACKET_SIZES)),
+    }
+}
