@@ -1,0 +1,100 @@
+//! The file for `node_exporter`'s textfile collector. Who reads it sees the old text or the new one,
+//! whole: written beside it, flushed, renamed over it. Failing is a warning, never a fault.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, ErrorKind, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{Snapshot, render};
+
+/// For everybody to read, whatever the umask.
+const MODE: u32 = 0o644;
+
+/// The metrics file, and how its last writing went.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    /// `.NAME.prom.tmp` beside it: not `.prom`, which the collector would read. Always the same, so
+    /// that what a killed process left behind goes with the next writing.
+    temporary: PathBuf,
+    text: String,
+    failing: bool,
+}
+
+impl MetricsFile {
+    /// Touches nothing yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        let name = path.file_name().unwrap_or_default();
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(".tmp");
+        Self {
+            temporary: path.with_file_name(hidden),
+            path,
+            text: String::new(),
+            failing: false,
+        }
+    }
+
+    /// Replaces the file. If that fails, logs one warning, and one line when it works again.
+    pub fn update(&mut self, snapshot: &Snapshot<'_>) {
+        render(snapshot, &mut self.text);
+        let result = self.replace();
+        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
+        let path = self.path.display();
+        match result {
+            Err(error) if !failed_before => {
+                log::warn!(
+                    "metrics file can't be written, will try again path={path} error=\"{error}\""
+                );
+            }
+            Ok(()) if failed_before => log::info!("metrics file is written again path={path}"),
+            _ => {}
+        }
+    }
+
+    /// For a clean stop: a file that nobody updates would be exported for ever.
+    ///
+    /// # Errors
+    /// The kernel's; a file that is not there is none.
+    pub fn remove(self) -> io::Result<()> {
+        remove_if_there(&self.temporary)?;
+        remove_if_there(&self.path)
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        // Made anew each time: an open that follows no link, planted or left over.
+        remove_if_there(&self.temporary)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(MODE)
+            .open(&self.temporary)?;
+        let done = fill(file, &self.text).and_then(|()| fs::rename(&self.temporary, &self.path));
+        if done.is_err() {
+            // The first error tells more than one of this.
+            let _ = remove_if_there(&self.temporary);
+        }
+        done
+    }
+}
+
+fn fill(mut file: File, text: &str) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! [`Snapshot`] → text in Prometheus' exposition format, version 0.0.4.
+//!
+//! `node_exporter` skips the whole file for one bad line or any timestamp, and refuses two help
+//! texts for one family: so each family is written in one place, and the text depends on the
+//! snapshot alone.
+
+use std::{
+    fmt::{self, Display, Write as _},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use fanout_ebpf::abi::PassReason;
+
+use super::{
+    DropReason,
+    snapshot::{ListenerSample, QueueSample, Snapshot, Totals, XskStatistics},
+};
+
+/// Puts the exposition of `snapshot` into `text`, in place of what is there.
+pub fn render(snapshot: &Snapshot<'_>, text: &mut String) {
+    text.clear();
+    let mut page = Page { text, family: "" };
+    process(snapshot, &mut page);
+    listeners(&snapshot.listeners, &mut page);
+    queues(&snapshot.queues, &mut page);
+}
+
+fn process(snapshot: &Snapshot<'_>, page: &mut Page<'_>) {
+    page.gauge(
+        "fanout_build_info",
+        "The running fanout's version; always 1.",
+    );
+    page.sample(&[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    page.gauge(
+        "fanout_start_time_seconds",
+        "When fanout started, in seconds since the epoch.",
+    );
+    page.sample(&[], seconds(snapshot.started));
+    page.gauge(
+        "fanout_config_last_reload_successful",
+        "1 if the last config was taken over, 0 if it was refused and the one before is in force.",
+    );
+    page.sample(&[], u8::from(snapshot.reload.successful));
+    page.gauge(
+        "fanout_config_last_reload_success_timestamp_seconds",
+        "When a config was last taken over, in seconds since the epoch.",
+    );
+    page.sample(&[], seconds(snapshot.reload.last_success));
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
+    page.gauge(
+        "fanout_listener_info",
+        "How a listener works; always 1. xdp is how its program is attached: native, skb or none.",
+    );
+    for listener in listeners {
+        let labels: [Label<'_>; 5] = [
+            ("listener", &listener.name),
+            ("mode", &listener.mode),
+            ("interface", &listener.interface),
+            ("xdp", &listener.xdp),
+            ("zero_copy", &listener.zero_copy),
+        ];
+        page.sample(&labels, 1);
+    }
+    received(listeners, page);
+    forwarded(listeners, page);
+    reasons(
+        listeners,
+        "fanout_dropped_packets_total",
+        "Datagrams that a listener received and could not forward.",
+        |listener| listener.dropped,
+        &DropReason::ALL.map(DropReason::name),
+        page,
+    );
+    reasons(
+        listeners,
+        "fanout_passed_packets_total",
+        "Packets to a listener's address and port that were left to the kernel.",
+        |listener| listener.passed,
+        &PassReason::ALL.map(PassReason::name),
+        page,
+    );
+    page.gauge(
+        "fanout_downstream_up",
+        "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, or no neighbour.",
+    );
+    for listener in listeners {
+        for downstream in &listener.downstreams {
+            for (address, up) in &downstream.addresses {
+                let labels: [Label<'_>; 3] = [
+                    ("listener", &listener.name),
+                    ("downstream", &downstream.name),
+                    ("address", address),
+                ];
+                page.sample(&labels, u8::from(*up));
+            }
+        }
+    }
+}
+
+fn received(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
+    let packets = "Datagrams that a listener took from an RX queue of its interface.";
+    let bytes = "Bytes of the IP packets that a listener took from an RX queue of its interface.";
+    let families: [Family; 2] = [
+        ("fanout_received_packets_total", packets, |t| t.packets),
+        ("fanout_received_bytes_total", bytes, |t| t.bytes),
+    ];
+    for (name, help, value) in families {
+        page.counter(name, help);
+        for listener in listeners {
+            for (queue, totals) in &listener.received {
+                let labels: [Label<'_>; 2] = [("listener", &listener.name), ("queue", queue)];
+                page.sample(&labels, value(totals));
+            }
+        }
+    }
+}
+
+fn forwarded(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
+    let packets = "Datagrams that the kernel took for sending to a downstream.";
+    let bytes = "Bytes of the IP packets that the kernel took for sending to a downstream.";
+    let families: [Family; 2] = [
+        ("fanout_forwarded_packets_total", packets, |t| t.packets),
+        ("fanout_forwarded_bytes_total", bytes, |t| t.bytes),
+    ];
+    for (name, help, value) in families {
+        page.counter(name, help);
+        for listener in listeners {
+            for downstream in &listener.downstreams {
+                let labels: [Label<'_>; 2] = [
+                    ("listener", &listener.name),
+                    ("downstream", &downstream.name),
+                ];
+                page.sample(&labels, value(&downstream.forwarded));
+            }
+        }
+    }
+}
+
+/// Every reason of every listener, also those that never happened.
+fn reasons<const N: usize>(
+    listeners: &[ListenerSample<'_>],
+    family: &'static str,
+    help: &str,
+    counts: impl Fn(&ListenerSample<'_>) -> [u64; N],
+    names: &[&'static str; N],
+    page: &mut Page<'_>,
+) {
+    page.counter(family, help);
+    for listener in listeners {
+        for (name, count) in names.iter().zip(counts(listener)) {
+            let labels: [Label<'_>; 2] = [("listener", &listener.name), ("reason", name)];
+            page.sample(&labels, count);
+        }
+    }
+}
+
+fn queues(queues: &[QueueSample<'_>], page: &mut Page<'_>) {
+    for (name, help, value) in XSK {
+        page.counter(name, help);
+        for queue in queues {
+            page.sample(&queue_labels(queue), value(&queue.statistics));
+        }
+    }
+    page.gauge(
+        "fanout_umem_free_frames",
+        "Frames of a worker's packet memory that are in no ring.",
+    );
+    for queue in queues {
+        page.sample(&queue_labels(queue), queue.umem_free_frames);
+    }
+}
+
+fn queue_labels<'q>(queue: &'q QueueSample<'_>) -> [Label<'q>; 2] {
+    [("interface", &queue.interface), ("queue", &queue.queue)]
+}
+
+type XskFamily = (&'static str, &'static str, fn(&XskStatistics) -> u64);
+
+const XSK: [XskFamily; 6] = [
+    (
+        "fanout_xsk_rx_dropped_total",
+        "Packets that the kernel dropped on the way into an AF_XDP socket.",
+        |xsk| xsk.rx_dropped,
+    ),
+    (
+        "fanout_xsk_rx_invalid_descs_total",
+        "Fill ring descriptors that the kernel found invalid: a bug.",
+        |xsk| xsk.rx_invalid_descs,
+    ),
+    (
+        "fanout_xsk_tx_invalid_descs_total",
+        "TX ring descriptors that the kernel found invalid: a bug.",
+        |xsk| xsk.tx_invalid_descs,
+    ),
+    (
+        "fanout_xsk_rx_ring_full_total",
+        "Packets that the kernel dropped because the worker was too slow to empty the RX ring.",
+        |xsk| xsk.rx_ring_full,
+    ),
+    (
+        "fanout_xsk_rx_fill_ring_empty_descs_total",
+        "Times that the kernel found no free frame for a packet in the fill ring.",
+        |xsk| xsk.rx_fill_ring_empty_descs,
+    ),
+    (
+        "fanout_xsk_tx_ring_empty_descs_total",
+        "Times that the kernel found nothing to send in the TX ring.",
+        |xsk| xsk.tx_ring_empty_descs,
+    ),
+];
+
+type Family = (&'static str, &'static str, fn(&Totals) -> u64);
+type Label<'v> = (&'static str, &'v dyn Display);
+
+/// The text so far, and the family that samples belong to.
+struct Page<'t> {
+    text: &'t mut String,
+    family: &'static str,
+}
+
+impl Page<'_> {
+    fn counter(&mut self, family: &'static str, help: &str) {
+        self.begin(family, "counter", help);
+    }
+
+    fn gauge(&mut self, family: &'static str, help: &str) {
+        self.begin(family, "gauge", help);
+    }
+
+    fn begin(&mut self, family: &'static str, kind: &str, help: &str) {
+        self.family = family;
+        self.write(format_args!(
+            "# HELP {family} {help}\n# TYPE {family} {kind}\n"
+        ));
+    }
+
+    fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
+        self.text.push_str(self.family);
+        for (i, (name, label)) in labels.iter().enumerate() {
+            let before = if i == 0 { '{' } else { ',' };
+            self.write(format_args!("{before}{name}=\"{}\"", Escaped(*label)));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        self.write(format_args!("{after} {value}\n"));
+    }
+
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        // A String takes whatever it is given.
+        let _ = self.text.write_fmt(text);
+    }
+}
+
+/// A label's value: an interface's name may hold nearly anything.
+struct Escaped<'v>(&'v dyn Display);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escape(f), "{}", self.0)
+    }
+}
+
+struct Escape<'f, 'b>(&'f mut fmt::Formatter<'b>);
+
+impl fmt::Write for Escape<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c {
+            '\\' => self.0.write_str(r"\\"),
+            '"' => self.0.write_str("\\\""),
+            '\n' => self.0.write_str(r"\n"),
+            _ => self.0.write_char(c),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

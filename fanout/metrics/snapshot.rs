@@ -1,0 +1,134 @@
+//! What is shown, as plain numbers: wherever a mode counts (in its workers, in BPF maps), it ends up
+//! here. Names are borrowed from the config.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use fanout_ebpf::abi::PassReason;
+
+use super::{DownstreamCounters, DropReason, ListenerCounters, Traffic};
+
+/// All counts of the process.
+#[derive(Clone, Debug)]
+pub struct Snapshot<'a> {
+    /// When the process started.
+    pub started: SystemTime,
+    /// How the last reading of the config went.
+    pub reload: Reload,
+    /// In the order of the config.
+    pub listeners: Vec<ListenerSample<'a>>,
+    /// Of all interfaces.
+    pub queues: Vec<QueueSample<'a>>,
+}
+
+/// How the last reading of the config went; the one at the start counts as the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// Whether the config was taken over.
+    pub successful: bool,
+    /// When one was taken over last.
+    pub last_success: SystemTime,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct ListenerSample<'a> {
+    /// `[listener NAME]`.
+    pub name: &'a str,
+    /// The config's word for it.
+    pub mode: &'a str,
+    /// The kernel's name of it.
+    pub interface: &'a str,
+    /// How the program is attached: `native`, `skb`, or `none`.
+    pub xdp: &'a str,
+    /// Whether all its sockets are in zero-copy mode.
+    pub zero_copy: bool,
+    /// By RX queue.
+    pub received: Vec<(u32, Totals)>,
+    /// By [`DropReason`].
+    pub dropped: [u64; DropReason::COUNT],
+    /// By [`PassReason`].
+    pub passed: [u64; PassReason::COUNT],
+    /// In the order of the config.
+    pub downstreams: Vec<DownstreamSample<'a>>,
+}
+
+impl ListenerSample<'_> {
+    /// Takes the counts of the workers, one for each RX queue from 0.
+    pub fn count_workers<'c>(&mut self, workers: impl IntoIterator<Item = &'c ListenerCounters>) {
+        self.received.clear();
+        self.dropped = Default::default();
+        for (queue, worker) in (0..).zip(workers) {
+            self.received.push((queue, Totals::of([&worker.received])));
+            for (total, reason) in self.dropped.iter_mut().zip(DropReason::ALL) {
+                *total += worker.dropped(reason);
+            }
+        }
+    }
+}
+
+/// One downstream of a listener.
+#[derive(Clone, Debug)]
+pub struct DownstreamSample<'a> {
+    /// `downstream.NAME`.
+    pub name: &'a str,
+    /// Handed to the kernel's transmit path.
+    pub forwarded: Totals,
+    /// Each of its addresses and whether datagrams go there now. None if it is configured no more.
+    pub addresses: Vec<(SocketAddr, bool)>,
+}
+
+/// One AF_XDP socket's RX queue and its UMEM.
+#[derive(Clone, Debug)]
+pub struct QueueSample<'a> {
+    /// The kernel's name of the interface.
+    pub interface: &'a str,
+    /// The RX queue.
+    pub queue: u32,
+    /// What the kernel counts of the socket.
+    pub statistics: XskStatistics,
+    /// Frames of the worker's UMEM that are in no ring.
+    pub umem_free_frames: u64,
+}
+
+/// `struct xdp_statistics` of `linux/if_xdp.h`, as the option `XDP_STATISTICS` gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct XskStatistics {
+    /// Dropped for another reason than invalid descriptors.
+    pub rx_dropped: u64,
+    /// Dropped for an invalid fill descriptor.
+    pub rx_invalid_descs: u64,
+    /// Not sent for an invalid TX descriptor.
+    pub tx_invalid_descs: u64,
+    /// Dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// Found the fill ring empty.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Found the TX ring empty.
+    pub tx_ring_empty_descs: u64,
+}
+
+/// Packets and the sum of their IP lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Datagrams.
+    pub packets: u64,
+    /// Bytes of IP packets.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// What one downstream's workers forwarded.
+    #[must_use]
+    pub fn forwarded<'c>(workers: impl IntoIterator<Item = &'c DownstreamCounters>) -> Self {
+        Self::of(workers.into_iter().map(|worker| &worker.forwarded))
+    }
+
+    fn of<'t>(traffic: impl IntoIterator<Item = &'t Traffic>) -> Self {
+        let mut totals = Self::default();
+        for traffic in traffic {
+            totals.packets += traffic.packets.read();
+            totals.bytes += traffic.bytes.read();
+        }
+        totals
+    }
+}
