@@ -1,0 +1,92 @@
+//! A frame → what becomes of it: parse, look up, choose, rewrite in place. No I/O, no socket, no
+//! allocation; besides the frame it depends on the [`Table`] and on whose turn it is.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod datagram;
+mod table;
+
+use std::ops::Range;
+
+use self::datagram::Datagram;
+pub use self::table::{Egress, Listener, NextHop, Table};
+pub use crate::wire::ethernet::EthernetHeader;
+use crate::{balance::Cursors, metrics::DropReason};
+
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Verdict<'t> {
+    /// Rewritten, to be sent.
+    Forward {
+        /// Who received it.
+        listener: &'t Listener,
+        /// Where it goes.
+        next_hop: &'t NextHop,
+        /// The packet within the chunk, with its Ethernet header.
+        packet: Range<usize>,
+        /// The IP packet within the chunk.
+        ip: Range<usize>,
+    },
+    /// A listener's, but it can't be forwarded. The frame is as it was.
+    Drop {
+        /// Who received it.
+        listener: &'t Listener,
+        /// Why it goes nowhere.
+        reason: DropReason,
+        /// Bytes of the IP packet.
+        ip_len: usize,
+    },
+    /// No listener's (the table changed after the program had looked), or nothing that the program
+    /// lets through. The frame is as it was.
+    NotOurs,
+}
+
+/// Decides on the frame at `frame` in `chunk`, and rewrites it if it is to be forwarded. The new
+/// Ethernet header ends where the received one ended, so a tag that is added takes four of the
+/// chunk's bytes in front of the frame.
+#[inline]
+pub fn forward<'t>(
+    table: &'t Table,
+    cursors: &mut Cursors,
+    chunk: &mut [u8],
+    frame: Range<usize>,
+) -> Verdict<'t> {
+    let Some(mut datagram) = Datagram::new_checked(chunk, frame) else {
+        return Verdict::NotOurs;
+    };
+    let Some((index, listener)) = table.listener(&datagram.key()) else {
+        return Verdict::NotOurs;
+    };
+    let ip = datagram.ip();
+    let redirected = match cursors.next(index, &listener.next_hops) {
+        None => Err(DropReason::NoDownstream),
+        Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
+        Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),
+    };
+    match redirected {
+        Ok((next_hop, packet)) => Verdict::Forward {
+            listener,
+            next_hop,
+            packet,
+            ip,
+        },
+        Err(reason) => Verdict::Drop {
+            listener,
+            reason,
+            ip_len: ip.len(),
+        },
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What a worker forwards by: binds, listeners, next hops.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use fanout_ebpf::abi::BindKey;
+
+use super::EthernetHeader;
+use crate::metrics::{DownstreamCounters, ListenerCounters};
+
+/// What one worker forwards by: read-only, replaced as a whole.
+#[derive(Debug, Default)]
+pub struct Table {
+    binds: HashMap<BindKey, usize, BuildHasherDefault<KeyHasher>>,
+    listeners: Vec<Listener>,
+}
+
+/// One listener, as a worker sees it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The downstreams that are usable now, in turn.
+    pub next_hops: Vec<NextHop>,
+    /// The worker's own.
+    pub counters: Arc<ListenerCounters>,
+}
+
+/// A usable downstream, with all that a rewrite needs.
+#[derive(Clone, Debug)]
+pub struct NextHop {
+    /// Where the datagram goes: the new destination address and port.
+    pub destination: SocketAddr,
+    /// The new source address with `source = rewrite`; of the destination's family.
+    pub source: Option<IpAddr>,
+    /// How it leaves.
+    pub egress: Egress,
+    /// Largest IP packet that the egress takes.
+    pub mtu: usize,
+    /// The Ethernet header in front of the IP packet.
+    pub ethernet: EthernetHeader,
+    /// The worker's own.
+    pub counters: Arc<DownstreamCounters>,
+}
+
+/// By which way a worker hands a frame to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// TX ring of the worker's port with this number; port 0 is the ingress interface itself.
+    Port(u8),
+    /// Raw IP socket: the kernel routes it.
+    Raw,
+}
+
+impl Table {
+    /// A table of these listeners; `binds` says which index among them each bind stands for.
+    #[must_use]
+    pub fn new(binds: Vec<(BindKey, usize)>, listeners: Vec<Listener>) -> Self {
+        let binds = binds.into_iter().collect();
+        Self { binds, listeners }
+    }
+
+    /// The listener of a destination and its index: that of the exact address, else that of the wildcard.
+    #[inline]
+    pub(super) fn listener(&self, key: &BindKey) -> Option<(usize, &Listener)> {
+        let index = self
+            .binds
+            .get(key)
+            .or_else(|| self.binds.get(&key.wildcard()))?;
+        Some((*index, self.listeners.get(*index)?))
+    }
+}
+
+/// A hash of a [`BindKey`] in a handful of instructions. It need not withstand keys chosen to collide:
+/// the config chooses them, not the traffic.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl KeyHasher {
+    /// Rotated so, the low bytes of an address, the port and the VLAN id don't overlap.
+    #[inline]
+    fn mix(&mut self, word: u64) {
+        self.0 = self.0.rotate_left(32) ^ word;
+    }
+}
+
+impl Hasher for KeyHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u64::from_ne_bytes(*word));
+        }
+        for byte in rest {
+            self.mix(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn write_u16(&mut self, number: u16) {
+        self.mix(number.into());
+    }
+
+    /// The length of the address, which is always the same.
+    #[inline]
+    fn write_usize(&mut self, _: usize) {}
+
+    /// Both halves of the product: the map uses the upper and the lower bits.
+    #[inline]
+    fn finish(&self) -> u64 {
+        /// 2⁶⁴ divided by the golden ratio.
+        const MULTIPLIER: u128 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(self.0) * MULTIPLIER;
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let folded = (product ^ product >> 64) as u64;
+        folded
+    }
+}
