@@ -3,7 +3,13 @@
 pub mod args;
 pub mod balance;
 pub mod config;
+pub mod events;
 pub mod forward;
+pub mod link;
 pub mod logger;
 pub mod metrics;
+pub mod neighbor;
+pub mod netlink;
+#[expect(unsafe_code, reason = "every libc call is wrapped here")]
+pub mod sys;
 pub mod wire;

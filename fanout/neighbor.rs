@@ -1,0 +1,201 @@
+//! Routes and next hops: for each destination, the way the kernel would take.
+//!
+//! [`Resolver::resolve`] only asks; [`Resolver::refresh`] is what makes the kernel resolve next
+//! hops. What has changed since is [`events`](crate::events)' to notice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
+
+use netlink_packet_route::RouteNetlinkMessage;
+
+use self::{
+    entry::{Entry, NextHop},
+    route::Route,
+    watch::Watch,
+};
+use crate::{
+    link::{IfIndex, Link, Links},
+    netlink::{Connection, Refusal},
+};
+
+mod entry;
+mod route;
+mod watch;
+
+/// The way to a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// By which interface.
+    pub link: Link,
+    /// The MAC address of the next hop; `None` if the kernel has to send: to a local address, into
+    /// a tunnel, or where there are no MAC addresses.
+    pub mac: Option<[u8; 6]>,
+    /// Largest IP packet that goes this way.
+    pub mtu: u32,
+    /// The source address that the kernel would choose.
+    pub source: Option<IpAddr>,
+}
+
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The kernel has no route, in its words.
+    NoRoute(String),
+    /// The route's interface is down, or gone.
+    LinkDown(String),
+    /// The next hop, on this interface, has not answered (yet).
+    NoNeighbor(IpAddr, String),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoute(words) => write!(f, "no route: {words}"),
+            Self::LinkDown(name) => write!(f, "interface {name} is down"),
+            Self::NoNeighbor(next_hop, name) => write!(f, "{next_hop} does not answer on {name}"),
+        }
+    }
+}
+
+/// Asks the kernel for ways, and keeps their next hops resolved.
+#[derive(Debug)]
+pub struct Resolver {
+    connection: Connection,
+    links: Links,
+    destinations: HashSet<IpAddr>,
+    watch: Watch,
+}
+
+impl Resolver {
+    /// Opens it in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// As socket(2), or the kernel's.
+    pub fn new() -> Result<Self, Refusal> {
+        let mut connection = Connection::open()?;
+        let links = Links::read(&mut connection)?;
+        Ok(Self {
+            connection,
+            links,
+            destinations: HashSet::new(),
+            watch: Watch::default(),
+        })
+    }
+
+    /// The interfaces, as they were at the last [`resolve`](Self::resolve).
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// The way to each destination, in their order. From now on their next hops are the ones in
+    /// use. Changes nothing on the host: those that are not known stay so until a
+    /// [`refresh`](Self::refresh).
+    ///
+    /// # Errors
+    /// The kernel's, if it can't say anything at all.
+    pub fn resolve(
+        &mut self,
+        destinations: &[IpAddr],
+    ) -> Result<Vec<Result<Path, Unreachable>>, Refusal> {
+        self.links = Links::read(&mut self.connection)?;
+        let entries = entry::all(&mut self.connection)?;
+        self.destinations = destinations.iter().copied().collect();
+        let routes: HashMap<_, _> = self
+            .destinations
+            .iter()
+            .map(|&to| (to, route::look_up(&mut self.connection, to)))
+            .collect();
+        let used: HashSet<NextHop> = routes
+            .iter()
+            .filter_map(|(&to, route)| next_hop(usable(&self.links, route).ok()?, to))
+            .collect();
+        self.watch.replace(used.into_iter(), &entries);
+        let paths = destinations.iter().map(|&to| match routes.get(&to) {
+            Some(route) => path(to, usable(&self.links, route)?, &self.watch),
+            None => Err(Unreachable::NoRoute(String::new())),
+        });
+        Ok(paths.collect())
+    }
+
+    /// Has the kernel resolve the next hops that are not known, and verify those that are. To be
+    /// called right after [`resolve`](Self::resolve), and then again after the returned time at the
+    /// latest. News should be drained before, so that it knows what they say.
+    pub fn refresh(&mut self) -> Duration {
+        self.watch.refresh(&mut self.connection)
+    }
+
+    /// Takes the kernel's news, and says whether the last [`resolve`](Self::resolve) would now have
+    /// another result.
+    pub(crate) fn note(&mut self, news: RouteNetlinkMessage) -> bool {
+        let (entry, gone) = match news {
+            RouteNetlinkMessage::NewNeighbour(entry) => (entry, false),
+            RouteNetlinkMessage::DelNeighbour(entry) => (entry, true),
+            RouteNetlinkMessage::NewLink(link) => return !self.links.know(link),
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                return self
+                    .destinations
+                    .iter()
+                    .any(|&to| route::covers(&route, to));
+            }
+            // Interfaces that go, addresses that come and go, rules.
+            _ => return true,
+        };
+        entry::next_hop(&entry).is_some_and(|next_hop| {
+            let entry = (!gone).then(|| Entry::from(entry));
+            self.watch.note(next_hop, entry)
+        })
+    }
+}
+
+impl Drop for Resolver {
+    /// Leaves ordinary neighbour entries behind.
+    fn drop(&mut self) {
+        self.watch.release(&mut self.connection);
+    }
+}
+
+/// A route whose interface is up.
+type Usable<'a> = (&'a Link, &'a Route);
+
+fn usable<'a>(
+    links: &'a Links,
+    route: &'a Result<Route, String>,
+) -> Result<Usable<'a>, Unreachable> {
+    let route = route
+        .as_ref()
+        .map_err(|words| Unreachable::NoRoute(words.clone()))?;
+    let IfIndex(number) = route.interface;
+    match links.by_index(route.interface) {
+        Some(link) if link.up => Ok((link, route)),
+        Some(link) => Err(Unreachable::LinkDown(link.name.clone())),
+        None => Err(Unreachable::LinkDown(format!("number {number}"))),
+    }
+}
+
+/// Whose MAC address is needed; `None` if nobody's is.
+fn next_hop((link, route): Usable<'_>, destination: IpAddr) -> Option<NextHop> {
+    let address = route.gateway.unwrap_or(destination);
+    (link.neighbors && !route.kernel_only).then_some((link.index, address))
+}
+
+fn path(
+    destination: IpAddr,
+    (link, route): Usable<'_>,
+    watch: &Watch,
+) -> Result<Path, Unreachable> {
+    let no_neighbor = |(_, address): NextHop| Unreachable::NoNeighbor(address, link.name.clone());
+    let mac = next_hop((link, route), destination)
+        .map(|next_hop| watch.mac(next_hop).ok_or_else(|| no_neighbor(next_hop)))
+        .transpose()?;
+    Ok(Path {
+        link: link.clone(),
+        mac,
+        mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        source: route.source,
+    })
+}

@@ -1,0 +1,115 @@
+//! The process: signals, CPUs, capabilities.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use super::check;
+
+/// A file descriptor that yields the signals that the process got, instead of their interrupting it.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks `signals` in this thread, and in those it starts from now on, and reads them here instead.
+    ///
+    /// # Errors
+    /// As signalfd(2).
+    pub fn new(signals: &[libc::c_int]) -> io::Result<Self> {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: `set` is a sigset_t to write.
+        check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+        // SAFETY: sigemptyset has just initialised it.
+        let mut set: libc::sigset_t = unsafe { set.assume_init() };
+        for &signal in signals {
+            // SAFETY: `set` is an initialised sigset_t.
+            check(unsafe { libc::sigaddset(&raw mut set, signal) })?;
+        }
+        // SAFETY: `set` is an initialised sigset_t; the old one is not asked for.
+        let error =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        // SAFETY: `set` is an initialised sigset_t.
+        let fd = check(unsafe {
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        })?;
+        // SAFETY: the kernel has just made `fd`; nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that came, if any.
+    #[must_use]
+    pub fn next(&self) -> Option<libc::c_int> {
+        // SAFETY: a signalfd_siginfo is integers; zero is valid.
+        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        let len = size_of_val(&info);
+        // SAFETY: `info` is `len` writable bytes.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), len) };
+        (usize::try_from(read) == Ok(len)).then_some(info.ssi_signo.cast_signed())
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The CPUs that the calling thread may run on, ascending.
+///
+/// # Errors
+/// As `sched_getaffinity(2)`.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a cpu_set_t is an array of integers; zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is writable for its size.
+    check(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) })?;
+    let bits = 8 * size_of_val(&set);
+    // SAFETY: `cpu` is below the number of bits of `set`.
+    Ok((0..bits)
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Pins the calling thread to one CPU.
+///
+/// # Errors
+/// `EINVAL` if there is no such CPU, or not for this process.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: a cpu_set_t is an array of integers; zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if cpu >= 8 * size_of_val(&set) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `cpu` is below the number of bits of `set`.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is readable for its size.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })?;
+    Ok(())
+}
+
+/// Lifts the limit on memory that this process may pin, which the UMEMs count against.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_RESOURCE`. With `CAP_IPC_LOCK` there is no limit anyway.
+pub fn lift_memlock_limit() -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `limit` is a whole rlimit to read.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) })?;
+    Ok(())
+}
+
+/// Gives memory that the heap no longer needs back to the system; glibc's keeps it, musl's does not.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
