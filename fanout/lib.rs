@@ -13,3 +13,4 @@ pub mod netlink;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;
 pub mod wire;
+pub mod xsk;

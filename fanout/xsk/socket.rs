@@ -1,0 +1,267 @@
+//! AF_XDP sockets as the two things that a worker does with them: [`Receive`] and [`Transmit`].
+//!
+//! The socket of the ingress queue does both and brings the UMEM; a socket on another interface
+//! only transmits, from the same UMEM.
+
+use std::{
+    io,
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use super::{
+    ring::{Consumer, Producer},
+    umem::{FRAME_SIZE, Frame, Port, Umem},
+};
+use crate::{
+    config::ZeroCopy,
+    link::{IfIndex, QueueId},
+    sys::xdp::{self, Bind, Ring, xdp_desc},
+};
+
+/// Entries of the fill ring: as many as the RX ring and a NIC's own ring together may hold.
+pub const FILL_SIZE: u32 = 8192;
+const RX_SIZE: u32 = 8192;
+const TX_SIZE: u32 = 2048;
+/// Every frame in the TX ring has its place here, so a completion never waits for room.
+const COMPLETION_SIZE: u32 = 2048;
+/// Descriptors sent by one `sendto` in copy mode, where the kernel lets us choose.
+const TX_BUDGET: u32 = 256;
+const BUSY_POLL_MICROSECONDS: u32 = 20;
+const BUSY_POLL_BUDGET: u32 = 64;
+/// The port of frames that the kernel has to receive into.
+const RECEIVE: Port = Port::MAX;
+
+/// Opens the socket of an interface's RX queue, with `umem` as its packet memory.
+///
+/// # Errors
+/// Those of each call, with its name.
+pub fn open(
+    ifindex: IfIndex,
+    queue: QueueId,
+    umem: &Umem,
+    zero_copy: ZeroCopy,
+) -> io::Result<(Receive, Transmit)> {
+    // A socket whose zero-copy bind was refused can't be bound again: its rings are gone.
+    match zero_copy {
+        ZeroCopy::Off => bound(ifindex, queue, umem, Bind::Copy),
+        ZeroCopy::On => bound(ifindex, queue, umem, Bind::ZeroCopy),
+        ZeroCopy::Auto => bound(ifindex, queue, umem, Bind::ZeroCopy)
+            .or_else(|_| bound(ifindex, queue, umem, Bind::Copy)),
+    }
+}
+
+fn bound(
+    ifindex: IfIndex,
+    queue: QueueId,
+    umem: &Umem,
+    how: Bind<'_>,
+) -> io::Result<(Receive, Transmit)> {
+    let fd = Arc::new(xdp::open()?);
+    umem.register(fd.as_fd())?;
+    let receive = Receive {
+        fill: Producer::map(fd.as_fd(), Ring::Fill, FILL_SIZE)?,
+        rx: Consumer::map(fd.as_fd(), Ring::Rx, RX_SIZE)?,
+        invalid: 0,
+        fd: fd.clone(),
+    };
+    let transmit = Transmit::map(fd.clone())?;
+    xdp::bind(fd.as_fd(), ifindex.0, queue.0, how)?;
+    tune(fd.as_fd());
+    Ok((receive, transmit))
+}
+
+/// Opens a socket that transmits on another interface, from the UMEM of the socket `umem`.
+///
+/// # Errors
+/// `EBUSY` if another UMEM is on that queue; `EOPNOTSUPP` if `umem` is zero-copy and the driver can't.
+pub fn open_shared(ifindex: IfIndex, queue: QueueId, umem: BorrowedFd<'_>) -> io::Result<Transmit> {
+    let fd = Arc::new(xdp::open()?);
+    // A queue of its own needs a fill ring of its own (af_xdp.rst), though nothing is received.
+    xdp::create_ring(fd.as_fd(), Ring::Fill, 1)?;
+    let transmit = Transmit::map(fd.clone())?;
+    xdp::bind(fd.as_fd(), ifindex.0, queue.0, Bind::Shared(umem))?;
+    tune(fd.as_fd());
+    Ok(transmit)
+}
+
+/// What makes it faster where the kernel has it, and is not missed where not.
+fn tune(fd: BorrowedFd<'_>) {
+    let _ = xdp::set_busy_poll(fd, BUSY_POLL_MICROSECONDS, BUSY_POLL_BUDGET);
+    let _ = xdp::set_tx_budget(fd, TX_BUDGET);
+}
+
+/// The receiving half: fill ring and RX ring.
+#[derive(Debug)]
+pub struct Receive {
+    fill: Producer<u64>,
+    rx: Consumer<xdp_desc>,
+    /// Descriptors that named no frame the kernel had.
+    invalid: u64,
+    /// Last: a mapped ring keeps its socket alive.
+    fd: Arc<OwnedFd>,
+}
+
+/// A received packet: where in which frame.
+#[derive(Debug)]
+pub struct Received {
+    /// The frame that it lies in.
+    pub frame: Frame,
+    /// Where it lies in the frame.
+    pub packet: Range<usize>,
+}
+
+impl Receive {
+    /// Its file descriptor, to look at while the worker has this.
+    #[must_use]
+    pub fn socket(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
+    }
+
+    /// The next packet, `None` if none is there.
+    pub fn next(&mut self, umem: &mut Umem) -> Option<Received> {
+        loop {
+            let desc = self.rx.read()?;
+            let Some(frame) = umem.reclaim(desc.addr, RECEIVE) else {
+                self.invalid += 1;
+                continue;
+            };
+            let offset = offset_in_frame(desc.addr);
+            let end = offset + desc.len as usize;
+            if end <= FRAME_SIZE {
+                return Some(Received {
+                    frame,
+                    packet: offset..end,
+                });
+            }
+            self.invalid += 1;
+            umem.give_back(frame);
+        }
+    }
+
+    /// Lets the kernel reuse the RX ring's entries that were read.
+    pub fn release(&mut self) {
+        self.rx.release();
+    }
+
+    /// Gives free frames to the kernel, as many as the fill ring takes, and wakes it if it asks.
+    pub fn refill(&mut self, umem: &mut Umem) {
+        let room = self.fill.reserve(FILL_SIZE);
+        for _ in 0..room {
+            let Some(frame) = umem.take() else { break };
+            // There is room: reserved above.
+            let _ = self.fill.write(umem.lend(frame, RECEIVE));
+        }
+        self.fill.submit();
+        if self.fill.needs_wakeup() {
+            // A driver that ran out of frames waits for this; errors leave the flag set.
+            let _ = xdp::wake_rx(self.fd.as_fd());
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "below FRAME_SIZE")]
+const fn offset_in_frame(address: u64) -> usize {
+    (address % FRAME_SIZE as u64) as usize
+}
+
+impl AsFd for Receive {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The transmitting half: TX ring and completion ring.
+#[derive(Debug)]
+pub struct Transmit {
+    tx: Producer<xdp_desc>,
+    completion: Consumer<u64>,
+    /// Frames that the kernel has: at most as many as the completion ring has places.
+    in_flight: u32,
+    /// Last: a mapped ring keeps its socket alive.
+    fd: Arc<OwnedFd>,
+}
+
+impl Transmit {
+    fn map(fd: Arc<OwnedFd>) -> io::Result<Self> {
+        Ok(Self {
+            tx: Producer::map(fd.as_fd(), Ring::Tx, TX_SIZE)?,
+            completion: Consumer::map(fd.as_fd(), Ring::Completion, COMPLETION_SIZE)?,
+            in_flight: 0,
+            fd,
+        })
+    }
+
+    /// Puts `packet`, a range of the frame, into the TX ring for the next [`flush`](Self::flush).
+    /// Hands the frame back if there is no room.
+    ///
+    /// # Errors
+    /// The frame.
+    pub fn send(
+        &mut self,
+        umem: &mut Umem,
+        port: Port,
+        frame: Frame,
+        packet: &Range<usize>,
+    ) -> Result<(), Frame> {
+        if self.in_flight >= COMPLETION_SIZE || self.tx.reserve(1) == 0 {
+            return Err(frame);
+        }
+        let addr = umem.lend(frame, port) + packet.start as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "a range of a frame")]
+        let len = packet.len() as u32;
+        // There is room: reserved above.
+        let _ = self.tx.write(xdp_desc {
+            addr,
+            len,
+            options: 0,
+        });
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Submits what was sent and wakes the kernel, if it asks, until it has taken all or gets no
+    /// further: one call sends a budget of descriptors in copy mode and then says `EAGAIN`.
+    pub fn flush(&mut self) {
+        self.tx.submit();
+        let mut pending = self.tx.pending();
+        while pending > 0 && self.tx.needs_wakeup() {
+            // Errors are no news: the ring tells what was taken. What `EBUSY` consumed completes.
+            let _ = xdp::wake_tx(self.fd.as_fd());
+            let left = self.tx.pending();
+            if left == pending {
+                break;
+            }
+            pending = left;
+        }
+    }
+
+    /// Whether the kernel still has frames to send or to complete.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Takes back the frames that were sent. Returns how many addresses named no frame the kernel had.
+    pub fn complete(&mut self, umem: &mut Umem, port: Port) -> u64 {
+        let mut invalid = 0;
+        while let Some(address) = self.completion.read() {
+            match umem.reclaim(address, port) {
+                Some(frame) => {
+                    self.in_flight = self.in_flight.saturating_sub(1);
+                    umem.give_back(frame);
+                }
+                None => invalid += 1,
+            }
+        }
+        self.completion.release();
+        invalid
+    }
+}
+
+impl AsFd for Transmit {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
