@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod balance;
+pub mod bpf;
 pub mod config;
 pub mod events;
 pub mod forward;

@@ -1,0 +1,255 @@
+//! The XDP program of one interface and its maps: load, attach, fill, read.
+//!
+//! It logs nothing and decides nothing: what is bound and where the sockets are, its owner says. The
+//! program goes when its [`Program`] is dropped or the process ends, however it ends (`bpf_link`).
+//!
+//! Kernel: `Documentation/bpf/`, `net/core/dev.c` (`dev_xdp_attach`).
+
+mod attach;
+mod error;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    io::{self, ErrorKind},
+    os::fd::BorrowedFd,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{self, Map, MapData, MapError, PerCpuArray, XskMap},
+    programs::{ProgramError, Xdp, links::FdLink},
+};
+use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
+
+use self::error::{Cause, os_error};
+pub use self::{
+    attach::{Attached, Mode},
+    error::Error,
+};
+use crate::{
+    config,
+    link::{IfIndex, Link, QueueId},
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fanout.bpf.o"));
+
+/// The program's name: what `bpftool net` and another instance's error show.
+const PROGRAM: &str = "fanout_xdp";
+
+/// Loads programs. Making one costs tens of milliseconds (the library reads all the kernel's types, which
+/// fanout has no use for): make one for all interfaces, beside other work.
+#[derive(Debug)]
+pub struct Loader(EbpfLoader<'static>);
+
+impl Loader {
+    /// A loader.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        Self(loader)
+    }
+
+    /// Loads the program for an interface: not attached, no binds, no sockets.
+    ///
+    /// # Errors
+    /// [`Error::Load`]
+    pub fn load(&mut self, link: &Link) -> Result<Program, Error> {
+        self.try_load(link).map_err(|cause| Error::Load {
+            interface: link.name.clone(),
+            cause,
+        })
+    }
+
+    fn try_load(&mut self, link: &Link) -> Result<Program, Cause> {
+        let mut ebpf = self.0.load(OBJECT)?;
+        let mut program = Program {
+            interface: link.name.clone(),
+            ifindex: link.index,
+            settings: Interface {
+                mac: link.mac,
+                any_wildcard: 0,
+                any_tagged: 0,
+            },
+            present: HashMap::new(),
+            binds: map(&mut ebpf, abi::BINDS)?,
+            sockets: map(&mut ebpf, abi::XSKS)?,
+            passed: map(&mut ebpf, abi::PASSED)?,
+            settings_map: map(&mut ebpf, abi::INTERFACE)?,
+            link: None,
+            ebpf,
+        };
+        program.xdp()?.load()?;
+        program
+            .settings_map
+            .set(0, program.settings.to_bytes(), 0)?;
+        Ok(program)
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, MapError> {
+    let map = ebpf.take_map(name).ok_or_else(|| MapError::InvalidName {
+        name: name.to_owned(),
+    })?;
+    map.try_into()
+}
+
+/// The program of one interface.
+pub struct Program {
+    interface: String,
+    ifindex: IfIndex,
+    /// What keeps it attached.
+    link: Option<FdLink>,
+    ebpf: Ebpf,
+    /// What `settings_map` holds.
+    settings: Interface,
+    /// What `binds` holds.
+    present: HashMap<BindKey, Bind>,
+    // Keys and values as they lie in memory: the library's trait for others takes `unsafe`.
+    binds: maps::HashMap<MapData, [u8; size_of::<BindKey>()], [u32; 2]>,
+    sockets: XskMap<MapData>,
+    passed: PerCpuArray<MapData, u64>,
+    settings_map: maps::Array<MapData, [u8; size_of::<Interface>()]>,
+}
+
+impl Program {
+    /// Attaches it: natively or, if `wanted` allows, in skb mode. Some drivers take the link down for a
+    /// moment, or change their number of queues.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`], [`Error::Attach`], [`Error::OldKernel`]
+    pub fn attach(&mut self, wanted: config::Xdp) -> Result<Attached, Error> {
+        attach::attach(self, wanted)
+    }
+
+    /// The interface's MAC address has changed.
+    ///
+    /// # Errors
+    /// [`Error::Map`]
+    pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), Error> {
+        self.set(Interface {
+            mac,
+            ..self.settings
+        })
+    }
+
+    /// The AF_XDP socket that gets what this queue receives. When it is closed, the kernel takes it out.
+    ///
+    /// # Errors
+    /// [`Error::Map`]
+    pub fn set_socket(&mut self, queue: QueueId, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.sockets
+            .set(queue.0, socket, 0)
+            .map_err(|cause| self.failed("set the socket of a queue", cause))
+    }
+
+    /// Makes `binds` all that the program takes. New ones are there before old ones go, and one that stays
+    /// is never missing.
+    ///
+    /// # Errors
+    /// [`Error::Map`]; what had been done by then stays, and another call mends it.
+    pub fn set_binds(&mut self, binds: &[(BindKey, Bind)]) -> Result<(), Error> {
+        let mut wanted: HashMap<_, _> = binds.iter().copied().collect();
+        let any_wildcard = binds.iter().any(|(key, _)| key.is_wildcard());
+        let any_tagged = binds.iter().any(|(key, _)| key.vlan != 0);
+        for (key, bind) in binds {
+            // The first in the config is the one that is told of a wrong tag.
+            wanted.entry(key.any_vlan()).or_insert(*bind);
+        }
+
+        self.set(Interface {
+            any_wildcard: self.settings.any_wildcard | u8::from(any_wildcard),
+            any_tagged: self.settings.any_tagged | u8::from(any_tagged),
+            ..self.settings
+        })?;
+        for (key, bind) in &wanted {
+            if self.present.get(key) != Some(bind) {
+                self.binds
+                    .insert(key.to_bytes(), bind.to_words(), 0)
+                    .map_err(|cause| self.failed("add a bind", cause))?;
+                self.present.insert(*key, *bind);
+            }
+        }
+        let gone: Vec<_> = self
+            .present
+            .keys()
+            .filter(|key| !wanted.contains_key(key))
+            .copied()
+            .collect();
+        for key in gone {
+            self.binds
+                .remove(&key.to_bytes())
+                .map_err(|cause| self.failed("remove a bind", cause))?;
+            self.present.remove(&key);
+        }
+        self.set(Interface {
+            any_wildcard: any_wildcard.into(),
+            any_tagged: any_tagged.into(),
+            ..self.settings
+        })
+    }
+
+    /// How many packets of a listener went to the kernel, by [`PassReason`].
+    ///
+    /// # Errors
+    /// [`Error::Map`]; [`Error::NoSys`] where `/sys` is not mounted, which hurts nothing else.
+    pub fn passed(&self, listener: u32) -> Result<[u64; PassReason::COUNT], Error> {
+        let mut counts = [0; PassReason::COUNT];
+        for reason in PassReason::ALL {
+            let of_each_cpu = self
+                .passed
+                .get(&abi::passed_index(listener, reason), 0)
+                .map_err(|cause| match os_error(&cause).map(io::Error::kind) {
+                    // Not the entry: the library's only file, which says what CPUs there can be.
+                    Some(ErrorKind::NotFound) => Error::NoSys(self.interface.clone()),
+                    _ => self.failed("read what was passed", cause),
+                })?;
+            counts[reason as usize] = of_each_cpu.iter().sum();
+        }
+        Ok(counts)
+    }
+
+    fn set(&mut self, settings: Interface) -> Result<(), Error> {
+        if settings != self.settings {
+            self.settings_map
+                .set(0, settings.to_bytes(), 0)
+                .map_err(|cause| self.failed("describe the interface", cause))?;
+            self.settings = settings;
+        }
+        Ok(())
+    }
+
+    fn xdp(&mut self) -> Result<&mut Xdp, ProgramError> {
+        self.ebpf
+            .program_mut(PROGRAM)
+            .ok_or(ProgramError::NotLoaded)?
+            .try_into()
+    }
+
+    fn failed(&self, operation: &'static str, cause: MapError) -> Error {
+        Error::Map {
+            interface: self.interface.clone(),
+            operation,
+            cause,
+        }
+    }
+}
+
+/// The maps have nothing to show.
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("interface", &self.interface)
+            .field("link", &self.link)
+            .field("settings", &self.settings)
+            .field("present", &self.present)
+            .finish_non_exhaustive()
+    }
+}

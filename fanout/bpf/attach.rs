@@ -1,0 +1,278 @@
+//! Attaching an XDP program: by `bpf_link` only, never in another's place, and with the kernel's own
+//! words when it will not.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, AsRawFd, RawFd},
+};
+
+use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage, LinkXdp},
+};
+
+use super::{Error, Program, os_error};
+use crate::{
+    config,
+    link::IfIndex,
+    netlink::{Connection, Refusal},
+};
+
+// linux/if_link.h
+const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1 << 0;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, before there is an skb.
+    Native,
+    /// In the kernel's generic path.
+    Skb,
+}
+
+impl Mode {
+    /// The value of the metrics' `xdp` label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Skb => "skb",
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => XDP_FLAGS_DRV_MODE,
+            Self::Skb => XDP_FLAGS_SKB_MODE,
+        }
+    }
+}
+
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Native => Self::Driver,
+            Mode::Skb => Self::Skb,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Attached {
+    /// How it runs.
+    pub mode: Mode,
+    /// Why not natively, though that was tried: the kernel's words, and what mends it.
+    pub why_not_native: Option<String>,
+}
+
+pub(super) fn attach(program: &mut Program, wanted: config::Xdp) -> Result<Attached, Error> {
+    let mut why_not_native = None;
+    if wanted != config::Xdp::Skb {
+        match attach_in(program, Mode::Native) {
+            Ok(()) => {
+                return Ok(Attached {
+                    mode: Mode::Native,
+                    why_not_native,
+                });
+            }
+            Err(Error::Attach { reason, .. }) if wanted == config::Xdp::Auto => {
+                why_not_native = Some(reason);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    attach_in(program, Mode::Skb)?;
+    Ok(Attached {
+        mode: Mode::Skb,
+        why_not_native,
+    })
+}
+
+fn attach_in(program: &mut Program, mode: Mode) -> Result<(), Error> {
+    let interface = program.interface.clone();
+    let cause = match link(program, mode) {
+        Ok(Some(link)) => {
+            program.link = Some(link);
+            return Ok(());
+        }
+        Ok(None) => return Err(Error::OldKernel(interface)),
+        Err(cause) => cause,
+    };
+    let mut connection = Connection::open().ok();
+    let occupant = connection
+        .as_mut()
+        .and_then(|c| occupant(program.ifindex, c));
+    if let Some((id, name)) = occupant {
+        return Err(Error::Occupied {
+            interface,
+            id,
+            name,
+        });
+    }
+    let words = connection.and_then(|mut c| words(program, &mut c, mode));
+    let mut reason = words.unwrap_or_else(|| match os_error(&cause) {
+        Some(cause) => cause.to_string(),
+        None => cause.to_string(),
+    });
+    if let Some(mend) = mend(&reason, &interface) {
+        reason = format!("{reason}; {mend}");
+    }
+    Err(Error::Attach {
+        interface,
+        mode,
+        reason,
+    })
+}
+
+/// Attaches by `bpf_link`; `None`: the kernel has none for XDP.
+fn link(program: &mut Program, mode: Mode) -> Result<Option<FdLink>, ProgramError> {
+    let ifindex = program.ifindex;
+    let xdp = program.xdp()?;
+    let id = xdp.attach_to_if_index(ifindex.0, mode.into())?;
+    let link = FdLink::try_from(xdp.take_link(id)?).ok();
+    if link.is_none()
+        && let Ok(mut connection) = Connection::open()
+    {
+        // On EINVAL the library tries netlink too, and what that attaches outlives the process.
+        let _ = set_by_netlink(&mut connection, ifindex, DETACH, mode.flags());
+    }
+    Ok(link)
+}
+
+/// The program that an interface carries: its number and, if this process may know it, its name.
+fn occupant(ifindex: IfIndex, connection: &mut Connection) -> Option<(u32, Option<String>)> {
+    let mut request = LinkMessage::default();
+    request.header.index = ifindex.0;
+    let answers = connection.get(RouteNetlinkMessage::GetLink(request)).ok()?;
+    let id = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::Xdp(xdp) => Some(xdp),
+            _ => None,
+        })
+        .flatten()
+        .find_map(|xdp| match xdp {
+            LinkXdp::ProgId(id)
+            | LinkXdp::DrvProgId(id)
+            | LinkXdp::SkbProgId(id)
+            | LinkXdp::HwProgId(id) => Some(*id),
+            _ => None,
+        })
+        .filter(|&id| id != 0)?;
+    let name = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(ToOwned::to_owned));
+    Some((id, name))
+}
+
+/// Why the kernel will not attach, in its own words: `bpf_link` has none, so netlink is asked to do the
+/// same.
+fn words(program: &mut Program, connection: &mut Connection, mode: Mode) -> Option<String> {
+    let ifindex = program.ifindex;
+    let program = program.xdp().ok()?.fd().ok()?.as_fd().as_raw_fd();
+    let flags = mode.flags();
+    let flags_to_try = flags | XDP_FLAGS_UPDATE_IF_NOEXIST;
+    if let Err(refusal) = set_by_netlink(connection, ifindex, program, flags_to_try) {
+        return refusal.words.is_some().then(|| refusal.to_string());
+    }
+    // It changed its mind. This one would outlive the process.
+    let _ = set_by_netlink(connection, ifindex, DETACH, flags);
+    None
+}
+
+/// Instead of a program's descriptor: take off the one that is there.
+const DETACH: RawFd = -1;
+
+fn set_by_netlink(
+    connection: &mut Connection,
+    ifindex: IfIndex,
+    program: RawFd,
+    flags: u32,
+) -> Result<(), Refusal> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex.0;
+    message.attributes = vec![LinkAttribute::Xdp(vec![
+        LinkXdp::Fd(program),
+        LinkXdp::Flags(flags),
+    ])];
+    connection.change(RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// What mends the commonest refusals, told by the kernel's words: each driver has its own.
+fn mend(words: &str, interface: &str) -> Option<String> {
+    let words = words.to_ascii_lowercase();
+    let has = |any: &[&str]| any.iter().any(|word| words.contains(word));
+    if has(&["peer mtu"]) {
+        Some("a smaller MTU at the other end of the pair mends that".to_owned())
+    } else if has(&["mtu", "frame size", "jumbo"]) {
+        Some(format!(
+            "a smaller MTU mends that: ip link set dev {interface} mtu …"
+        ))
+    } else if has(&["channel", "queue", "ring"]) {
+        Some(format!(
+            "another number of channels mends that: ethtool -L {interface} combined …"
+        ))
+    } else if has(&["lro", "gro_hw", "guest", "rsc"]) {
+        Some(format!(
+            "without that offload it works: ethtool -K {interface} lro off rx-gro-hw off"
+        ))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mend;
+
+    #[test]
+    fn known_words_have_a_mend() {
+        for (words, wanted) in [
+            (
+                "MTU (9001) is larger than maximum allowed MTU (3498)",
+                Some("ip link set dev ens5 mtu"),
+            ),
+            ("veth: Peer MTU is too large to set XDP", Some("other end")),
+            (
+                "Rx/Tx channel count should be at most half of maximum allowed",
+                Some("ethtool -L ens5 combined"),
+            ),
+            (
+                "XDP expects number of rx queues not less than peer tx queues",
+                Some("ethtool -L ens5 combined"),
+            ),
+            (
+                "Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first",
+                Some("ethtool -K ens5"),
+            ),
+            (
+                "Underlying driver does not support XDP in native mode",
+                None,
+            ),
+        ] {
+            let mend = mend(words, "ens5");
+            assert_eq!(mend.is_some(), wanted.is_some(), "{words}");
+            assert!(
+                mend.unwrap_or_default()
+                    .contains(wanted.unwrap_or_default()),
+                "{words}"
+            );
+        }
+    }
+}
