@@ -1,5 +1,35 @@
-//! fanout spreads UDP datagrams over several receivers.
+//! fanout spreads UDP datagrams over several receivers. This page is its map.
+//!
+//! The way of a packet, by the files that handle it:
+//!
+//! ```text
+//!            NIC, RX queue q
+//!                  │
+//!   kernel   XDP program: a listener's, and clean?      fanout-ebpf/src/{xdp,parse}.rs
+//!                  │no                     │yes
+//!                  ▼                       ▼
+//!         the kernel's own stack    RX ring of queue q   xsk/
+//!                                          │
+//!   worker q                        a batch of frames    worker.rs
+//!                                          │ each
+//!                                   parse, look up       forward.rs, wire/
+//!                                   choose               balance.rs
+//!                                   rewrite in place     fanout-ebpf/src/checksum.rs
+//!                                          │
+//!                  ┌───────────────────────┼───────────────────────┐
+//!           TX ring of the          TX ring of another       raw IP socket,
+//!           same interface          interface, same UMEM     sendmmsg          worker/raw.rs
+//! ```
+//!
+//! The main thread ([`supervisor`]) sets all of this up ([`af_xdp`], [`bpf`]), asks the kernel for
+//! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
+//! news ([`events`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
+//! write; what they count ([`metrics`]), the main thread reads.
+//!
+//! Why it is so: the design's goals are exact round robin on each queue, no loss, and a hot path
+//! without allocation, lock, logging, panic, or a system call for each packet.
 
+pub mod af_xdp;
 pub mod args;
 pub mod balance;
 pub mod bpf;
@@ -11,7 +41,9 @@ pub mod logger;
 pub mod metrics;
 pub mod neighbor;
 pub mod netlink;
+pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;
 pub mod wire;
+pub mod worker;
 pub mod xsk;

@@ -1,0 +1,68 @@
+//! Paths → the table that one worker forwards by.
+
+use super::{Downstream, Listener, Paths, queue::Queue};
+use crate::{
+    config::Source,
+    forward::{self, Egress, EthernetHeader, NextHop, Table},
+    link::Link,
+    neighbor::Path,
+};
+
+/// What the worker of `queue` forwards by: each listener with the downstreams that have a path.
+/// Opens the queue's ports as paths need them.
+pub(super) fn build(
+    listeners: &[Listener],
+    ingress: &Link,
+    paths: &Paths,
+    queue: &mut Queue,
+) -> Table {
+    let worker = queue.id().0 as usize;
+    let mut binds = Vec::new();
+    let mut routes = Vec::new();
+    for listener in listeners {
+        binds.extend(listener.keys().map(|key| (key, routes.len())));
+        let next_hops = listener.downstreams.iter().filter_map(|downstream| {
+            let path = paths.get(&downstream.config.address.ip())?.as_ref().ok()?;
+            let (egress, vlan) = egress(path, ingress, queue);
+            Some(next_hop(listener, downstream, path, egress, vlan, worker))
+        });
+        let next_hops = next_hops.collect();
+        routes.push(forward::Listener {
+            next_hops,
+            counters: listener.counters[worker].clone(),
+        });
+    }
+    Table::new(binds, routes)
+}
+
+/// How packets of this path leave, and with which tag.
+fn egress(path: &Path, ingress: &Link, queue: &mut Queue) -> (Egress, Option<u16>) {
+    match path.link.vlan {
+        _ if path.mac.is_none() => (Egress::Raw, None),
+        // A VLAN of the ingress interface is reached by the interface itself, tagged.
+        Some(vlan) if vlan.parent == ingress.index => (queue.egress(ingress), Some(vlan.id)),
+        _ => (queue.egress(&path.link), None),
+    }
+}
+
+fn next_hop(
+    listener: &Listener,
+    downstream: &Downstream,
+    path: &Path,
+    egress: Egress,
+    vlan: Option<u16>,
+    worker: usize,
+) -> NextHop {
+    let destination = downstream.config.address;
+    let mac = path.mac.unwrap_or_default();
+    NextHop {
+        destination,
+        source: path
+            .source
+            .filter(|_| listener.config.source == Source::Rewrite),
+        egress,
+        mtu: path.mtu as usize,
+        ethernet: EthernetHeader::new(path.link.mac, mac, vlan, destination.is_ipv6()),
+        counters: downstream.counters[worker].clone(),
+    }
+}

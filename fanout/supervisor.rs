@@ -1,0 +1,343 @@
+//! The life of the process: start, the kernel's news, signals, the metrics file, stop.
+//!
+//! Everything here runs on the main thread and may take its time; the workers go on meanwhile.
+
+mod privileges;
+mod report;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    os::fd::AsFd,
+    path::Path as FilePath,
+    time::{Duration, Instant, SystemTime},
+};
+
+use log::{info, warn};
+
+use crate::{
+    af_xdp::{self, Interface, Paths},
+    bpf,
+    config::{Config, Cpus},
+    events::Events,
+    link::QueueId,
+    metrics::{MetricsFile, Reload, Snapshot},
+    neighbor::Resolver,
+    netlink::Refusal,
+    sys::{self, process::Signals},
+};
+
+/// Signals that it acts on.
+const SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
+/// The kernel's news come in bursts: so long it waits for the rest of one.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Between two looks at the workers and at next hops that don't answer.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the start waits for next hops.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What kept it from running, or stopped it.
+#[derive(Debug)]
+pub enum Fault {
+    /// An interface that the config names and the host has not.
+    NoInterface(String),
+    /// An interface could not be set up.
+    Interface(af_xdp::Error),
+    /// An interface forwards no more.
+    Stopped(String),
+    /// The kernel's netlink.
+    Netlink(Refusal),
+    /// Another system call, and what it was to do.
+    Io(&'static str, std::io::Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoInterface(name) => {
+                write!(
+                    f,
+                    "interface {name} does not exist; 'ip link' lists those of this host"
+                )
+            }
+            Self::Interface(error) => error.fmt(f),
+            Self::Stopped(why) => why.fmt(f),
+            Self::Netlink(refusal) => write!(f, "netlink: {refusal}"),
+            Self::Io(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl From<af_xdp::Error> for Fault {
+    fn from(error: af_xdp::Error) -> Self {
+        Self::Interface(error)
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Netlink(refusal)
+    }
+}
+
+/// A running instance.
+#[derive(Debug)]
+struct Supervisor {
+    config: Config,
+    started: SystemTime,
+    interfaces: Vec<Interface>,
+    resolver: Resolver,
+    events: Events,
+    paths: Paths,
+    metrics: Option<MetricsFile>,
+    /// Whether the log has said so.
+    ready: bool,
+}
+
+/// Runs `config` until a signal ends it.
+///
+/// # Errors
+/// See [`Fault`]; whatever was set up is taken down again.
+pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
+    let started = SystemTime::now();
+    info!(
+        "starting fanout version={} config={}",
+        env!("CARGO_PKG_VERSION"),
+        file.display()
+    );
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        "configured listeners af_xdp={} tc_ebpf=0 xdp=0 userspace=0",
+        config.listeners.len()
+    );
+    let signals = Signals::new(&SIGNALS).map_err(|error| Fault::Io("can't read signals", error))?;
+    let mut supervisor = Supervisor::start(config, started)?;
+    supervisor.forward_until_told(&signals)?;
+    supervisor.stop();
+    Ok(())
+}
+
+impl Supervisor {
+    fn start(config: Config, started: SystemTime) -> Result<Self, Fault> {
+        let events =
+            Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
+        let mut resolver = Resolver::new()?;
+        // Next hops that nobody asked for yet answer while all else is set up.
+        resolver.resolve(&destinations(&config))?;
+        resolver.refresh();
+        // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
+        let _ = sys::process::lift_memlock_limit();
+        let mut loader = bpf::Loader::new();
+        let mut interfaces = Vec::new();
+        for settings in &config.interfaces {
+            let listeners: Vec<_> = (0..)
+                .zip(config.listeners.iter().cloned())
+                .filter(|(_, listener)| listener.interface == settings.name)
+                .collect();
+            if listeners.is_empty() {
+                continue;
+            }
+            let link = resolver
+                .links()
+                .by_name(&settings.name)
+                .ok_or_else(|| Fault::NoInterface(settings.name.clone()))?;
+            interfaces.push(Interface::open(&mut loader, settings, link, listeners)?);
+        }
+        drop(loader);
+        sys::process::trim_heap();
+        let metrics = config.metrics_file.clone().map(MetricsFile::new);
+        let paths = HashMap::new();
+        let mut supervisor = Self {
+            config,
+            started,
+            interfaces,
+            resolver,
+            events,
+            paths,
+            metrics,
+            ready: false,
+        };
+        if let Err(error) = privileges::drop_unneeded() {
+            warn!("privileges that are not needed could not be dropped error=\"{error}\"");
+        }
+        supervisor.start_workers()?;
+        supervisor.route()?;
+        for interface in &mut supervisor.interfaces {
+            interface.accept()?;
+        }
+        Ok(supervisor)
+    }
+
+    /// Each worker on a CPU of its own as long as there are enough.
+    fn start_workers(&mut self) -> Result<(), Fault> {
+        let allowed = sys::process::allowed_cpus().unwrap_or_default();
+        let mut turn = allowed.iter().copied().cycle();
+        for interface in &mut self.interfaces {
+            interface.start(|cpus, QueueId(queue)| match cpus {
+                Cpus::None => None,
+                Cpus::Auto => turn.next(),
+                Cpus::List(list) => list.iter().copied().cycle().nth(queue as usize),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The main loop.
+    fn forward_until_told(&mut self, signals: &Signals) -> Result<(), Fault> {
+        let ready_by = Instant::now() + PATIENCE;
+        let mut next_tick = Instant::now() + TICK;
+        let mut next_metrics = Instant::now();
+        let mut next_refresh = Instant::now();
+        let mut changed: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if changed.is_some_and(|since| since.elapsed() >= SETTLE) {
+                changed = None;
+                self.route()?;
+                next_refresh = now;
+            }
+            if now >= next_refresh {
+                next_refresh = now + self.resolver.refresh();
+            }
+            if !self.ready {
+                self.look_if_ready(now >= ready_by);
+            }
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.look_for_faults()?;
+            }
+            if now >= next_metrics {
+                next_metrics = now + self.config.metrics_interval;
+                self.write_metrics();
+            }
+            let deadlines = [
+                Some(next_tick),
+                Some(next_metrics),
+                Some(next_refresh),
+                (!self.ready).then_some(ready_by),
+                changed.map(|since| since + SETTLE),
+            ];
+            let until = deadlines.into_iter().flatten().min().unwrap_or(next_tick);
+            let timeout = until.saturating_duration_since(Instant::now());
+            let [_, news] =
+                sys::socket::wait_readable([signals.as_fd(), self.events.as_fd()], timeout)
+                    .map_err(|error| Fault::Io("can't wait for events", error))?;
+            if news && self.events.drain(&mut self.resolver) {
+                changed.get_or_insert_with(Instant::now);
+            }
+            while let Some(signal) = signals.next() {
+                match signal {
+                    libc::SIGUSR1 => self.write_metrics(),
+                    libc::SIGHUP => {
+                        warn!("the config is read at the start only; restart to change it");
+                    }
+                    _ => {
+                        let name = if signal == libc::SIGTERM {
+                            "SIGTERM"
+                        } else {
+                            "SIGINT"
+                        };
+                        info!("stopping signal={name}");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the kernel for the ways to all downstreams, and publishes them if they changed.
+    fn route(&mut self) -> Result<(), Fault> {
+        let destinations = destinations(&self.config);
+        let answers = self.resolver.resolve(&destinations)?;
+        let paths: Paths = destinations.into_iter().zip(answers).collect();
+        self.look_for_faults()?;
+        for interface in &mut self.interfaces {
+            interface.follow(self.resolver.links())?;
+        }
+        if paths == self.paths {
+            return Ok(());
+        }
+        report::changes(&self.config.listeners, &self.paths, &paths, !self.ready);
+        self.paths = paths;
+        for interface in &mut self.interfaces {
+            interface.route(&self.paths);
+        }
+        Ok(())
+    }
+
+    /// Logs that it is ready once every downstream has its next hop, or when its patience is `over`.
+    fn look_if_ready(&mut self, over: bool) {
+        if !self.paths.values().all(Result::is_ok) {
+            if !over {
+                return;
+            }
+            report::missing(&self.config.listeners, &self.paths);
+        }
+        self.ready = true;
+        let workers: usize = self.interfaces.iter().map(Interface::workers).sum();
+        info!(
+            "ready listeners={} workers={workers}",
+            self.config.listeners.len()
+        );
+    }
+
+    fn look_for_faults(&self) -> Result<(), Fault> {
+        let fault = self
+            .interfaces
+            .iter()
+            .find_map(|interface| interface.fault(self.resolver.links()));
+        fault.map_or(Ok(()), |why| Err(Fault::Stopped(why)))
+    }
+
+    fn write_metrics(&mut self) {
+        let Some(file) = &mut self.metrics else {
+            return;
+        };
+        let (mut listeners, mut queues) = (Vec::new(), Vec::new());
+        for interface in &self.interfaces {
+            interface.sample(&mut listeners, &mut queues);
+        }
+        listeners.sort_by_key(|(index, _)| *index);
+        let listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
+        let reload = Reload {
+            successful: true,
+            last_success: self.started,
+        };
+        file.update(&Snapshot {
+            started: self.started,
+            reload,
+            listeners,
+            queues,
+        });
+    }
+
+    /// Traffic is the kernel's again first; then the workers end, then all else is taken down.
+    fn stop(self) {
+        for interface in self.interfaces {
+            interface.stop();
+        }
+        if let Some(file) = self.metrics
+            && let Err(error) = file.remove()
+        {
+            warn!("metrics file is left behind error=\"{error}\"");
+        }
+        info!("stopped");
+    }
+}
+
+/// The addresses of all downstreams, each once.
+fn destinations(config: &Config) -> Vec<IpAddr> {
+    let downstreams = config
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.downstreams);
+    let mut addresses: Vec<_> = downstreams
+        .map(|downstream| downstream.address.ip())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}

@@ -1,0 +1,158 @@
+//! One RX queue's worker: takes a batch from the RX ring, forwards each packet in its frame, hands
+//! the frames to the rings they leave by, and gives free ones back to the fill ring. After its start
+//! it allocates nothing, takes no lock unless the supervisor changed something, and logs nothing.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod idle;
+mod inbox;
+mod raw;
+
+use std::{ops::Range, sync::Arc};
+
+use heapless::Vec;
+
+use self::{idle::Idle, raw::Packet};
+pub use self::{inbox::Inbox, raw::RawSockets};
+use crate::{
+    balance::Cursors,
+    config::BusyPoll,
+    forward::{Egress, Table, Verdict, forward},
+    metrics::DropReason,
+    xsk::{
+        socket::{Receive, Received, Transmit},
+        umem::{Frame, Port, Umem},
+    },
+};
+
+/// Packets taken from the RX ring at a time.
+const BATCH: usize = 64;
+/// Interfaces that one worker can send by through rings.
+pub const MAX_PORTS: usize = 16;
+
+/// All that one worker needs; made by the supervisor, used on the worker's thread alone.
+#[derive(Debug)]
+pub struct Worker {
+    /// When it sleeps.
+    pub busy_poll: BusyPoll,
+    /// Its packet memory.
+    pub umem: Umem,
+    /// Where packets come from.
+    pub receive: Receive,
+    /// Where they go; number 0 is the ingress interface itself.
+    pub ports: Vec<Transmit, MAX_PORTS>,
+    /// Where all others go.
+    pub raw: RawSockets,
+    /// News from the supervisor.
+    pub inbox: Arc<Inbox>,
+}
+
+impl Worker {
+    /// Works until the inbox says stop, and what was received by then is sent.
+    pub fn run(mut self) {
+        let mut table = Arc::new(Table::default());
+        let mut cursors = Cursors::default();
+        let mut idle = Idle::new(self.busy_poll);
+        let mut seen = 0;
+        loop {
+            self.collect_mail(&mut seen, &mut table);
+            let received = self.forward_batch(&table, &mut cursors);
+            self.flush_ports();
+            self.receive.refill(&mut self.umem);
+            self.inbox.show_free_frames(self.umem.free_frames());
+            if received > 0 {
+                idle.end();
+            } else if self.inbox.is_stopped() || idle.wait(&self.receive).is_err() {
+                // Stopped, and nothing left to send. (poll(2) fails on a bad descriptor only.)
+                break;
+            }
+        }
+    }
+
+    /// Takes over a new table and new ports.
+    fn collect_mail(&mut self, seen: &mut u64, table: &mut Arc<Table>) {
+        let Some(mut mail) = self.inbox.collect(seen) else {
+            return;
+        };
+        if let Some(new) = mail.table.take() {
+            mail.retired.push(std::mem::replace(table, new));
+        }
+        for transmit in mail.ports.drain(..) {
+            // There is room: the supervisor knows MAX_PORTS and numbers the ports as we do.
+            let _ = self.ports.push(transmit);
+        }
+    }
+
+    /// Receives up to a batch and sends each packet on its way. Returns how many came.
+    fn forward_batch(&mut self, table: &Table, cursors: &mut Cursors) -> usize {
+        let mut unsent = raw::Packets::new();
+        let mut received = 0;
+        while received < BATCH
+            && let Some(Received { mut frame, packet }) = self.receive.next(&mut self.umem)
+        {
+            received += 1;
+            match forward(table, cursors, self.umem.bytes_mut(&mut frame), packet) {
+                Verdict::Forward {
+                    listener,
+                    next_hop,
+                    packet,
+                    ip,
+                } => {
+                    listener.counters.received.count(ip.len());
+                    match next_hop.egress {
+                        Egress::Port(port) => {
+                            if self.send(port, frame, &packet) {
+                                next_hop.counters.forwarded.count(ip.len());
+                            } else {
+                                listener.counters.count_drop(DropReason::TxFull);
+                            }
+                        }
+                        // There is room: `unsent` holds a batch.
+                        Egress::Raw => drop(unsent.push(Packet {
+                            frame,
+                            ip,
+                            listener,
+                            next_hop,
+                        })),
+                    }
+                }
+                Verdict::Drop {
+                    listener,
+                    reason,
+                    ip_len,
+                } => {
+                    listener.counters.received.count(ip_len);
+                    listener.counters.count_drop(reason);
+                    self.umem.give_back(frame);
+                }
+                Verdict::NotOurs => self.umem.give_back(frame),
+            }
+        }
+        self.receive.release();
+        self.raw.send(unsent, &mut self.umem);
+        received
+    }
+
+    /// Puts a packet into a port's TX ring. False, and the frame is free again, if there is no room.
+    fn send(&mut self, port: Port, frame: Frame, packet: &Range<usize>) -> bool {
+        let sent = match self.ports.get_mut(usize::from(port)) {
+            Some(transmit) => transmit.send(&mut self.umem, port, frame, packet),
+            None => Err(frame),
+        };
+        sent.map_err(|frame| self.umem.give_back(frame)).is_ok()
+    }
+
+    /// Submits what the batch put into the TX rings, and takes sent frames back.
+    fn flush_ports(&mut self) {
+        for (number, port) in (0..).zip(&mut self.ports) {
+            if port.in_flight() {
+                port.flush();
+                port.complete(&mut self.umem, number);
+            }
+        }
+    }
+}
