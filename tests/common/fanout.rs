@@ -1,0 +1,274 @@
+//! The program under test: the real binary with a real config file, in a namespace.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{metrics::Metrics, namespace::Namespace, sys};
+
+/// Far longer than anything takes: running out of it means "never".
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A running fanout; killed on drop.
+#[derive(Debug)]
+pub struct Fanout {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    folder: Folder,
+    started: Instant,
+}
+
+impl Fanout {
+    /// Starts it with the sections of `config`, and a `[fanout]` section before them, and waits until
+    /// it is ready. Keys before the first section of `config` go into `[fanout]`.
+    pub fn start(namespace: &Namespace, config: &str) -> Self {
+        let fanout = Self::spawn(namespace, config);
+        fanout.wait_for_log(" ready ");
+        fanout
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(namespace: &Namespace, config: &str) -> Self {
+        Self::spawn_as(config, |_| namespace.command(binary()))
+    }
+
+    /// Starts it by a command of one's own, to which `-c FILE` is added, and waits until it is ready.
+    /// The command is told the folder of the config and the metrics file.
+    pub fn start_as(config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
+        let fanout = Self::spawn_as(config, command);
+        fanout.wait_for_log(" ready ");
+        fanout
+    }
+
+    fn spawn_as(config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
+        let folder = Folder::new();
+        let metrics = folder.path("fanout.prom");
+        let header = format!(
+            "[fanout]\nmetrics_file = {}\nmetrics_interval = 1s\n",
+            metrics.display()
+        );
+        fs::write(folder.path("config.ini"), header + config).expect("config");
+        let started = Instant::now();
+        let mut child = command(&folder.0)
+            .arg("-c")
+            .arg(folder.path("config.ini"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for the test, which then stops it.
+            .process_group(0)
+            .spawn()
+            .expect("fanout");
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let stderr = child.stderr.take().expect("piped");
+        let reader = Some(collect(stderr, Arc::clone(&log)));
+        Self {
+            child,
+            log,
+            reader,
+            folder,
+            started,
+        }
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The config file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path("config.ini")
+    }
+
+    /// The metrics file.
+    pub fn metrics_file(&self) -> PathBuf {
+        self.folder.path("fanout.prom")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").join("\n")
+    }
+
+    /// The lines of a level, such as `WARN`.
+    pub fn logged(&self, level: &str) -> Vec<String> {
+        let log = self.log.lock().expect("the log");
+        let lines = log
+            .iter()
+            .filter(|line| line.split(' ').next() == Some(level));
+        lines.cloned().collect()
+    }
+
+    /// Waits for a line with `part`; returns the first one.
+    pub fn wait_for_log(&self, part: &str) -> String {
+        let line = || {
+            let log = self.log.lock().expect("the log");
+            log.iter()
+                .find(|line| format!("{line} ").contains(part))
+                .cloned()
+        };
+        wait_for(line).unwrap_or_else(|| panic!("no {part:?} in the log:\n{}", self.log()))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        sys::signal(&self.child, signal).expect("kill");
+    }
+
+    /// Has it write the metrics now, and reads them.
+    pub fn metrics(&self) -> Metrics {
+        let path = self.metrics_file();
+        let _ = fs::remove_file(&path);
+        self.signal(libc::SIGUSR1);
+        let text = wait_for(|| fs::read_to_string(&path).ok());
+        Metrics::parse(text.unwrap_or_else(|| panic!("no metrics file; the log:\n{}", self.log())))
+    }
+
+    /// The metrics once `listener` is at rest: received `count`, and each forwarded or dropped.
+    pub fn metrics_at_rest(&self, listener: &str, count: u64) -> Metrics {
+        self.metrics_when(listener, |metrics| metrics.received(listener) == count)
+    }
+
+    /// The metrics once `listener` forwarded or dropped all that it received.
+    pub fn metrics_balanced(&self, listener: &str) -> Metrics {
+        self.metrics_when(listener, |_| true)
+    }
+
+    fn metrics_when(&self, listener: &str, enough: impl Fn(&Metrics) -> bool) -> Metrics {
+        let mut last = String::new();
+        let at_rest = wait_for(|| {
+            let metrics = self.metrics();
+            let done = metrics.forwarded(listener) + metrics.dropped(listener);
+            last.clone_from(&metrics.text);
+            (enough(&metrics) && metrics.received(listener) == done).then_some(metrics)
+        });
+        at_rest.unwrap_or_else(|| panic!("{listener} does not balance:\n{last}\n{}", self.log()))
+    }
+
+    /// Resident memory without the pages of the program's file, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = self.proc("status");
+        let kilobytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            number.unwrap_or_else(|| panic!("no {name} in {status}"))
+        };
+        (kilobytes("RssAnon:") + kilobytes("RssShmem:")) * 1024
+    }
+
+    /// CPU time used so far, user and system.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        let (_, after_name) = stat.rsplit_once(") ").expect("stat");
+        let ticks = after_name.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.map(|n| n.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 1000 / sys::clock_ticks())
+    }
+
+    /// Threads, by name.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("tasks");
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+        let names = tasks.flatten().map(name);
+        names.flatten().map(|name| name.trim().to_owned()).collect()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a running fanout")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = wait_for(|| child.try_wait().expect("wait"));
+        let status = status.unwrap_or_else(|| panic!("fanout does not end:\n{}", self.log()));
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log's reader");
+        }
+        status
+    }
+
+    /// Stops it as an operator would; anything but exit status 0 and no metrics file is a failure.
+    pub fn stop(mut self) {
+        self.signal(libc::SIGTERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{status}\n{}", self.log());
+        assert!(!self.metrics_file().exists(), "left its metrics file");
+    }
+}
+
+impl Drop for Fanout {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("fanout's log:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary that cargo built, or the one that `FANOUT_BINARY` names: the released one, say.
+pub fn binary() -> OsString {
+    env::var_os("FANOUT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_fanout").into())
+}
+
+fn collect(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            log.lock().expect("the log").push(line);
+        }
+    })
+}
+
+/// Asks until there is an answer, or [`PATIENCE`] runs out.
+pub fn wait_for<T>(mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let found = answer();
+        if found.is_some() || start.elapsed() > PATIENCE {
+            return found;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// A folder for one test's files, removed on drop.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one.
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    /// A file in it.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

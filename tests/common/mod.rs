@@ -1,0 +1,16 @@
+//! What the privileged tests and the demo stand on: network namespaces, topologies, traffic, and the
+//! program under test as a child process. Everything a test makes is removed when its guard drops.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod delivery;
+pub mod fanout;
+pub mod flight;
+pub mod frame;
+pub mod metrics;
+pub mod namespace;
+pub mod payload;
+pub mod receiver;
+pub mod sender;
+pub mod sys;
+pub mod topology;
+pub mod wire;

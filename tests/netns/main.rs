@@ -1,0 +1,63 @@
+//! Tests of the real program in network namespaces that they make and remove. They need root.
+//!
+//! One at a time unless `--test-threads` says otherwise: each fills the machine with traffic.
+//! `FANOUT_TEST_LONG=1` sends a million datagrams where the default is 50,000.
+//! `FANOUT_TEST_STRICT=1` makes a test fail that can't run here, instead of being ignored.
+#![allow(unreachable_pub, reason = "pub marks what a file offers the others")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts of datagrams fit whatever holds them"
+)]
+
+use std::process::ExitCode;
+
+use harness::Suite;
+use libtest_mimic::Arguments;
+
+mod changes;
+#[path = "../common/mod.rs"]
+mod common;
+mod container;
+mod footprint;
+mod forwarding;
+mod golden;
+mod ground;
+mod harness;
+mod lifecycle;
+mod listeners;
+mod mutation;
+mod pass;
+mod program;
+mod queues;
+mod resolver;
+mod rsyslog;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(1));
+    if !arguments.list {
+        common::namespace::sweep();
+    }
+    let mut suite = Suite::default();
+    for register in [
+        ground::register,
+        forwarding::register,
+        golden::register,
+        listeners::register,
+        queues::register,
+        rsyslog::register,
+        program::register,
+        pass::register,
+        lifecycle::register,
+        resolver::register,
+        changes::register,
+        footprint::register,
+        mutation::register,
+        container::register,
+    ] {
+        register(&mut suite);
+    }
+    libtest_mimic::run(&arguments, suite.trials).exit_code()
+}
