@@ -132,11 +132,15 @@ impl Fanout {
 
     /// Has it write the metrics now, and reads them.
     pub fn metrics(&self) -> Metrics {
+        let text = self.written_now();
+        Metrics::parse(text.unwrap_or_else(|| panic!("no metrics file; the log:\n{}", self.log())))
+    }
+
+    fn written_now(&self) -> Option<String> {
         let path = self.metrics_file();
         let _ = fs::remove_file(&path);
-        self.signal(libc::SIGUSR1);
-        let text = wait_for(|| fs::read_to_string(&path).ok());
-        Metrics::parse(text.unwrap_or_else(|| panic!("no metrics file; the log:\n{}", self.log())))
+        sys::signal(&self.child, libc::SIGUSR1).ok()?;
+        wait_for(|| fs::read_to_string(&path).ok())
     }
 
     /// The metrics once `listener` is at rest: received `count`, and each forwarded or dropped.
@@ -216,6 +220,14 @@ impl Drop for Fanout {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("fanout's log:\n{}", self.log());
+            let metrics = self.written_now().unwrap_or_default();
+            let counts = metrics
+                .lines()
+                .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+            eprintln!(
+                "fanout's counts:\n{}",
+                counts.collect::<Vec<_>>().join("\n")
+            );
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
