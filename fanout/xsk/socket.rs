@@ -259,9 +259,3 @@ impl Transmit {
         invalid
     }
 }
-
-impl AsFd for Transmit {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}

@@ -117,14 +117,6 @@ impl Umem {
         u16::try_from(index).ok().map(Frame)
     }
 
-    /// Makes free whatever the kernel still had by the rings of `port`, whose socket is closed.
-    pub fn reclaim_all(&mut self, port: Port) {
-        for index in 0..FRAMES {
-            let frame = self.reclaim((index * FRAME_SIZE) as u64, port);
-            self.free.extend(frame);
-        }
-    }
-
     /// The bytes of a frame.
     #[must_use]
     pub fn bytes(&self, frame: &Frame) -> &[u8; FRAME_SIZE] {
@@ -182,16 +174,5 @@ mod tests {
         for (n, frame) in frames.iter().enumerate() {
             assert_eq!(umem.bytes(frame)[..8], n.to_ne_bytes());
         }
-    }
-
-    #[test]
-    fn what_a_closed_port_had_is_free_again() {
-        let mut umem = Umem::new().unwrap();
-        for port in [PORT, PORT, PORT + 1] {
-            let frame = umem.take().unwrap();
-            umem.lend(frame, port);
-        }
-        umem.reclaim_all(PORT);
-        assert_eq!(umem.free_frames(), FRAMES - 1);
     }
 }
