@@ -215,4 +215,6 @@ pub struct Downstream {
     pub name: String,
     /// Where its datagrams go.
     pub address: SocketAddr,
+    /// `weight.NAME`, its share: so many turns where one of weight 1 has one.
+    pub weight: u8,
 }

@@ -62,7 +62,7 @@ pub fn forward<'t>(
         return Verdict::NotOurs;
     };
     let ip = datagram.ip();
-    let redirected = match cursors.next(index, &listener.next_hops) {
+    let redirected = match listener.next(index, cursors) {
         None => Err(DropReason::NoDownstream),
         Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
         Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),

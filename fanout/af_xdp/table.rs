@@ -24,13 +24,11 @@ pub(super) fn build(
         let next_hops = listener.downstreams.iter().filter_map(|downstream| {
             let path = paths.get(&downstream.config.address.ip())?.as_ref().ok()?;
             let (egress, vlan) = egress(path, ingress, queue);
-            Some(next_hop(listener, downstream, path, egress, vlan, worker))
+            let next_hop = next_hop(listener, downstream, path, egress, vlan, worker);
+            Some((downstream.config.weight, next_hop))
         });
-        let next_hops = next_hops.collect();
-        routes.push(forward::Listener {
-            next_hops,
-            counters: listener.counters[worker].clone(),
-        });
+        let counters = listener.counters[worker].clone();
+        routes.push(forward::Listener::new(next_hops.collect(), counters));
     }
     Table::new(binds, routes)
 }

@@ -66,28 +66,45 @@ impl<'a> Keys<'a> {
             .collect()
     }
 
-    /// The good ones of all keys of the pattern `prefix.NAME`, of which there must be one.
-    pub(super) fn required_named<T>(
+    /// The good ones of all keys of the pattern `prefix.NAME`.
+    pub(super) fn named<T>(
         &mut self,
         pattern: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<(String, T)> {
         self.known.push(pattern);
-        let named: Vec<_> = (self.section.entries.iter())
+        (self.section.entries.iter())
             .filter_map(|entry| Some((entry, name_in(pattern, entry.key)?)))
-            .collect();
-        if named.is_empty() {
-            self.errors
-                .add_key(self.section, pattern, "missing, at least one is needed");
-        }
-        named
-            .into_iter()
             .filter_map(|(entry, name)| {
                 let name = self.judge(entry, name, value::name);
                 let value = self.judge(entry, entry.value, &parse);
                 Some((name?, value?))
             })
             .collect()
+    }
+
+    /// The same, of which there must be one.
+    pub(super) fn required_named<T>(
+        &mut self,
+        pattern: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<(String, T)> {
+        let mut keys = self.section.entries.iter().map(|entry| entry.key);
+        if !keys.any(|key| name_in(pattern, key).is_some()) {
+            self.errors
+                .add_key(self.section, pattern, "missing, at least one is needed");
+        }
+        self.named(pattern, parse)
+    }
+
+    /// Reports that `key` is wrong.
+    pub(super) fn refuse(&mut self, key: &str, what: &str) {
+        self.errors.add_key(self.section, key, what);
+    }
+
+    /// Whether a key is given, be it right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.section.entry(key).is_some()
     }
 
     /// Reports whatever was not asked for.

@@ -1,6 +1,6 @@
 //! Sections → [`Config`]: which keys each section takes. One line a key.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use super::{
     Config, Downstream, Interface, Listener, check,
@@ -20,6 +20,7 @@ const SECTIONS: [(&str, &str); 3] = [
 
 /// The smallest is an IPv4 and a UDP header without a payload.
 const PACKET_SIZES: RangeInclusive<u32> = 28..=65_535;
+const WEIGHTS: RangeInclusive<u8> = 1..=255;
 const METRICS_INTERVALS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -101,6 +102,29 @@ fn interface(section: &Section<'_>, keys: &mut Keys<'_>) -> Interface {
     }
 }
 
+fn downstreams(keys: &mut Keys<'_>) -> Vec<Downstream> {
+    let addresses = keys.required_named("downstream.NAME", value::downstream);
+    let weights = keys.named("weight.NAME", |text| number(text, WEIGHTS));
+    for (name, _) in &weights {
+        let downstream = format!("downstream.{name}");
+        if !keys.has(&downstream) {
+            keys.refuse(
+                &format!("weight.{name}"),
+                &format!("there is no {downstream}"),
+            );
+        }
+    }
+    let mut weights: HashMap<_, _> = weights.into_iter().collect();
+    addresses
+        .into_iter()
+        .map(|(name, address)| Downstream {
+            weight: weights.remove(&name).unwrap_or(1),
+            name,
+            address,
+        })
+        .collect()
+}
+
 fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
     Listener {
         name: section.name.unwrap_or_default().to_owned(),
@@ -110,11 +134,7 @@ fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
             .unwrap_or_default(),
         binds: keys.required_list("bind", value::bind),
         vlan: keys.value("vlan", |text| number(text, 1..=4094)),
-        downstreams: keys
-            .required_named("downstream.NAME", value::downstream)
-            .into_iter()
-            .map(|(name, address)| Downstream { name, address })
-            .collect(),
+        downstreams: downstreams(keys),
         source: keys.value("source", choice).unwrap_or_default(),
         max_packet_size: keys.value("max_packet_size", |text| number(text, PACKET_SIZES)),
     }

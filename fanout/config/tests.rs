@@ -56,7 +56,7 @@ fn the_example_shows_every_key_and_its_default() {
     assert_eq!(config.listeners[0].max_packet_size.take(), Some(1500));
     assert_eq!(config, good(EXAMPLE));
     let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mode interface \
-                bind vlan downstream.vector-1 source max_packet_size";
+                bind vlan downstream.vector-1 weight.vector-1 source max_packet_size";
     for key in keys.split(' ') {
         let begin = format!("\n{key} = ");
         assert_eq!(full.matches(&begin).count(), 1, "{key}");
@@ -86,6 +86,7 @@ fn defaults() {
             downstreams: vec![Downstream {
                 name: "x".to_owned(),
                 address: "10.0.0.2:514".parse().unwrap(),
+                weight: 1,
             }],
             source: Source::Keep,
             max_packet_size: None,
@@ -114,6 +115,7 @@ fn every_key() {
          vlan = 4094
          downstream.x.y = [fd00::2]:514
          downstream.B = [::1]:514
+         weight.B = 255
          source = rewrite
          max_packet_size = 65535",
     );
@@ -136,6 +138,10 @@ fn every_key() {
         .map(|downstream| downstream.name.as_str())
         .collect();
     assert_eq!(names, ["x.y", "B"], "in the order of the file");
+    let weights: Vec<_> = (listener.downstreams.iter())
+        .map(|downstream| downstream.weight)
+        .collect();
+    assert_eq!(weights, [1, 255]);
     assert_eq!(listener.source, Source::Rewrite);
     assert_eq!(listener.max_packet_size, Some(65_535));
 }

@@ -10,7 +10,10 @@ use std::{
 use fanout_ebpf::abi::BindKey;
 
 use super::EthernetHeader;
-use crate::metrics::{DownstreamCounters, ListenerCounters};
+use crate::{
+    balance::{self, Cursors},
+    metrics::{DownstreamCounters, ListenerCounters},
+};
 
 /// What one worker forwards by: read-only, replaced as a whole.
 #[derive(Debug, Default)]
@@ -22,10 +25,32 @@ pub struct Table {
 /// One listener, as a worker sees it.
 #[derive(Debug)]
 pub struct Listener {
-    /// The downstreams that are usable now, in turn.
-    pub next_hops: Vec<NextHop>,
+    /// The downstreams that are usable now.
+    next_hops: Vec<NextHop>,
+    /// Whose turn it is after whose: indices of `next_hops`.
+    turns: Vec<u16>,
     /// The worker's own.
     pub counters: Arc<ListenerCounters>,
+}
+
+impl Listener {
+    /// A listener whose datagrams go to `next_hops`, to each by its weight.
+    #[must_use]
+    pub fn new(next_hops: Vec<(u8, NextHop)>, counters: Arc<ListenerCounters>) -> Self {
+        let (weights, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
+        Self {
+            turns: balance::turns(&weights),
+            next_hops,
+            counters,
+        }
+    }
+
+    /// The downstream whose turn it is.
+    #[inline]
+    pub(super) fn next(&self, index: usize, cursors: &mut Cursors) -> Option<&NextHop> {
+        let turn = *cursors.next(index, &self.turns)?;
+        self.next_hops.get(usize::from(turn))
+    }
 }
 
 /// A usable downstream, with all that a rewrite needs.

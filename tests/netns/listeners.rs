@@ -21,12 +21,28 @@ pub fn register(suite: &mut Suite) {
     suite.test("listeners::wildcard_after_exact", wildcard_after_exact);
     suite.test("listeners::several_binds", several_binds);
     suite.test("listeners::two_on_one_interface", two_on_one_interface);
+    suite.test("listeners::weights", weights);
     suite.test("listeners::source_rewritten", source_rewritten);
     suite.test("listeners::skb_mode", skb_mode);
     suite.test("listeners::egress_too_small", egress_too_small);
 }
 
 const COUNT: u32 = 3_000;
+
+/// Exact over a cycle.
+fn weights() {
+    let network = topology::k3s(Shape::default());
+    let config = network.config(Family::V4)
+        + "weight.receiver-1 = 1\nweight.receiver-2 = 2\nweight.receiver-3 = 7\n";
+    let fanout = Fanout::start(&network.host, &config);
+    let traffic = Traffic::new(network.target(Family::V4), 10_000);
+    let delivery = delivery::of(&network, Family::V4, &traffic);
+    delivery.assert_whole();
+    let counts: Vec<_> = delivery.received.iter().map(|r| r.count).collect();
+    assert_eq!(counts, [1_000, 2_000, 7_000]);
+    assert_no_drops(&fanout, "syslog", &delivery);
+    fanout.stop();
+}
 
 /// No frame leads to an address of the host itself.
 fn downstream_on_the_host() {
