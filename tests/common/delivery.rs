@@ -25,14 +25,7 @@ pub struct Delivery {
 
 /// Sends `traffic` from the topology's sender, with all its receivers listening.
 pub fn of(network: &Topology, family: Family, traffic: &Traffic) -> Delivery {
-    let all: Vec<_> = (0..network.receivers.len())
-        .map(|i| {
-            (
-                &network.receivers[i].namespace,
-                network.downstream(i, family),
-            )
-        })
-        .collect();
+    let all = network.downstreams(family);
     between(&network.sender.namespace, &all, traffic)
 }
 

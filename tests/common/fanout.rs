@@ -184,12 +184,10 @@ impl Fanout {
         Duration::from_millis(ticks * 1000 / sys::clock_ticks())
     }
 
-    /// Threads, by name.
-    pub fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("tasks");
-        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
-        let names = tasks.flatten().map(name);
-        names.flatten().map(|name| name.trim().to_owned()).collect()
+    /// The kernel's number of the thread called `name`.
+    pub fn thread(&self, name: &str) -> i32 {
+        let thread = thread_of(self.child.id(), name);
+        thread.unwrap_or_else(|| panic!("no thread {name}:\n{}", self.log()))
     }
 
     fn proc(&self, file: &str) -> String {
@@ -232,6 +230,15 @@ impl Drop for Fanout {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The kernel's number of the thread called `name` of a process.
+pub fn thread_of(process: u32, name: &str) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let mut named = tasks.flatten().filter(|task| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    });
+    named.next()?.file_name().to_str()?.parse().ok()
 }
 
 /// The binary that cargo built, or the one that `FANOUT_BINARY` names: the released one, say.

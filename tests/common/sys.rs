@@ -113,6 +113,16 @@ pub fn signal(child: &Child, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends a signal to one thread of this process.
+pub fn signal_thread(thread: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: getpid takes nothing and can't fail.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: tgkill touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    check(result as i32)?;
+    Ok(())
+}
+
 /// The effective user id.
 pub fn effective_user() -> u32 {
     // SAFETY: geteuid can't fail and touches no memory.

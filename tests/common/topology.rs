@@ -234,6 +234,14 @@ impl Topology {
         SocketAddr::new(self.receivers[i].addresses.of(family), RECEIVER_PORT)
     }
 
+    /// Where all receivers listen.
+    pub fn downstreams(&self, family: Family) -> Vec<(&Namespace, SocketAddr)> {
+        let receivers = self.receivers.iter().zip(0..);
+        receivers
+            .map(|(receiver, i)| (&receiver.namespace, self.downstream(i, family)))
+            .collect()
+    }
+
     /// A `[listener NAME]` on [`INTERFACE`] that binds `bind`, with all receivers as downstreams
     /// `receiver-1` and so on.
     pub fn listener(&self, name: &str, bind: &str, family: Family) -> String {

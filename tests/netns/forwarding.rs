@@ -71,14 +71,7 @@ fn tagged(network: &Topology) {
         );
         frame.partial(&payload)
     });
-    let all: Vec<_> = (0..network.receivers.len())
-        .map(|i| {
-            (
-                &network.receivers[i].namespace,
-                network.downstream(i, Family::V4),
-            )
-        })
-        .collect();
+    let all = network.downstreams(Family::V4);
     let delivery = delivery::with(&all, |flight| {
         let start = Instant::now();
         let taken = wire.send_paced(60_000, flight, frames);

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use harness::Suite;
 use libtest_mimic::Arguments;
 
+mod allocations;
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,6 +26,7 @@ mod forwarding;
 mod golden;
 mod ground;
 mod harness;
+mod hotpath;
 mod lifecycle;
 mod listeners;
 mod mutation;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         golden::register,
         listeners::register,
         queues::register,
+        hotpath::register,
         rsyslog::register,
         program::register,
         pass::register,
