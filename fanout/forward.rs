@@ -12,6 +12,8 @@ mod table;
 
 use std::ops::Range;
 
+use fanout_ebpf::abi::BindKey;
+
 use self::datagram::Datagram;
 pub use self::table::{Egress, Listener, NextHop, Table};
 pub use crate::wire::ethernet::EthernetHeader;
@@ -45,40 +47,67 @@ pub enum Verdict<'t> {
     NotOurs,
 }
 
-/// Decides on the frame at `frame` in `chunk`, and rewrites it if it is to be forwarded. The new
-/// Ethernet header ends where the received one ended, so a tag that is added takes four of the
-/// chunk's bytes in front of the frame.
-#[inline]
-pub fn forward<'t>(
+/// Forwards frame after frame by one table.
+#[derive(Debug)]
+pub struct Batch<'t, 'c> {
     table: &'t Table,
-    cursors: &mut Cursors,
-    chunk: &mut [u8],
-    frame: Range<usize>,
-) -> Verdict<'t> {
-    let Some(mut datagram) = Datagram::new_checked(chunk, frame) else {
-        return Verdict::NotOurs;
-    };
-    let Some((index, listener)) = table.listener(&datagram.key()) else {
-        return Verdict::NotOurs;
-    };
-    let ip = datagram.ip();
-    let redirected = match listener.next(index, cursors) {
-        None => Err(DropReason::NoDownstream),
-        Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
-        Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),
-    };
-    match redirected {
-        Ok((next_hop, packet)) => Verdict::Forward {
-            listener,
-            next_hop,
-            packet,
-            ip,
-        },
-        Err(reason) => Verdict::Drop {
-            listener,
-            reason,
-            ip_len: ip.len(),
-        },
+    cursors: &'c mut Cursors,
+    /// The last lookup: datagrams to one address come in a row.
+    recent: Option<(BindKey, (usize, &'t Listener))>,
+}
+
+impl<'t, 'c> Batch<'t, 'c> {
+    /// A batch by `table`, in which it is the turn of whom `cursors` say.
+    pub fn new(table: &'t Table, cursors: &'c mut Cursors) -> Self {
+        Self {
+            table,
+            cursors,
+            recent: None,
+        }
+    }
+
+    /// Decides on the frame at `frame` in `chunk`, and rewrites it if it is to be forwarded. The new
+    /// Ethernet header ends where the received one ended, so a tag that is added takes four of the
+    /// chunk's bytes in front of the frame.
+    #[inline]
+    pub fn forward(&mut self, chunk: &mut [u8], frame: Range<usize>) -> Verdict<'t> {
+        let Some(mut datagram) = Datagram::new_checked(chunk, frame) else {
+            return Verdict::NotOurs;
+        };
+        let Some((index, listener)) = self.listener(datagram.key()) else {
+            return Verdict::NotOurs;
+        };
+        let ip = datagram.ip();
+        let redirected = match listener.next(index, self.cursors) {
+            None => Err(DropReason::NoDownstream),
+            Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
+            Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),
+        };
+        match redirected {
+            Ok((next_hop, packet)) => Verdict::Forward {
+                listener,
+                next_hop,
+                packet,
+                ip,
+            },
+            Err(reason) => Verdict::Drop {
+                listener,
+                reason,
+                ip_len: ip.len(),
+            },
+        }
+    }
+
+    #[inline]
+    fn listener(&mut self, key: BindKey) -> Option<(usize, &'t Listener)> {
+        match self.recent {
+            Some((recent, listener)) if recent == key => Some(listener),
+            _ => {
+                let listener = self.table.listener(&key)?;
+                self.recent = Some((key, listener));
+                Some(listener)
+            }
+        }
     }
 }
 

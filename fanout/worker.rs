@@ -21,7 +21,7 @@ pub use self::{inbox::Inbox, raw::RawSockets};
 use crate::{
     balance::Cursors,
     config::BusyPoll,
-    forward::{Egress, Table, Verdict, forward},
+    forward::{Batch, Egress, Table, Verdict},
     metrics::DropReason,
     xsk::{
         socket::{Receive, Received, Transmit},
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Packets taken from the RX ring at a time.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// Interfaces that one worker can send by through rings.
 pub const MAX_PORTS: usize = 16;
 
@@ -89,13 +89,14 @@ impl Worker {
 
     /// Receives up to a batch and sends each packet on its way. Returns how many came.
     fn forward_batch(&mut self, table: &Table, cursors: &mut Cursors) -> usize {
+        let mut batch = Batch::new(table, cursors);
         let mut unsent = raw::Packets::new();
         let mut received = 0;
         while received < BATCH
             && let Some(Received { mut frame, packet }) = self.receive.next(&mut self.umem)
         {
             received += 1;
-            match forward(table, cursors, self.umem.bytes_mut(&mut frame), packet) {
+            match batch.forward(self.umem.bytes_mut(&mut frame), packet) {
                 Verdict::Forward {
                     listener,
                     next_hop,
@@ -127,13 +128,18 @@ impl Worker {
                 } => {
                     listener.counters.received.count(ip_len);
                     listener.counters.count_drop(reason);
-                    self.umem.give_back(frame);
+                    self.receive.supply(&mut self.umem, frame);
                 }
-                Verdict::NotOurs => self.umem.give_back(frame),
+                Verdict::NotOurs => self.receive.supply(&mut self.umem, frame),
             }
         }
         self.receive.release();
-        self.raw.send(unsent, &mut self.umem);
+        if !unsent.is_empty() {
+            self.raw.send(&unsent, &self.umem);
+        }
+        while let Some(Packet { frame, .. }) = unsent.pop() {
+            self.receive.supply(&mut self.umem, frame);
+        }
         received
     }
 
@@ -143,7 +149,8 @@ impl Worker {
             Some(transmit) => transmit.send(&mut self.umem, port, frame, packet),
             None => Err(frame),
         };
-        sent.map_err(|frame| self.umem.give_back(frame)).is_ok()
+        sent.map_err(|frame| self.receive.supply(&mut self.umem, frame))
+            .is_ok()
     }
 
     /// Submits what the batch put into the TX rings, and takes sent frames back.
@@ -151,7 +158,7 @@ impl Worker {
         for (number, port) in (0..).zip(&mut self.ports) {
             if port.in_flight() {
                 port.flush();
-                port.complete(&mut self.umem, number);
+                port.complete(&mut self.umem, number, &mut self.receive);
             }
         }
     }

@@ -52,7 +52,7 @@ impl Chunk {
 
     fn verdict<'t>(&mut self, table: &'t Table) -> Verdict<'t> {
         let mut cursors = Cursors::default();
-        forward(table, &mut cursors, &mut self.bytes, self.frame.clone())
+        Batch::new(table, &mut cursors).forward(&mut self.bytes, self.frame.clone())
     }
 }
 

@@ -69,8 +69,8 @@ impl RawSockets {
         })
     }
 
-    /// Sends all `packets`, counts what became of each, and frees the frames.
-    pub(super) fn send(&self, packets: Packets<'_>, umem: &mut Umem) {
+    /// Sends all `packets` and counts what became of each.
+    pub(super) fn send(&self, packets: &Packets<'_>, umem: &Umem) {
         let mut rest = packets.as_slice();
         while let Some(first) = rest.first() {
             let ipv4 = first.destination().is_ipv4();
@@ -93,9 +93,6 @@ impl RawSockets {
                 packet.count(error.take().map_or(Ok(()), Err));
             }
             rest = left;
-        }
-        for packet in packets {
-            umem.give_back(packet.frame);
         }
     }
 }

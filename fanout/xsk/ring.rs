@@ -224,6 +224,12 @@ impl<T: Entry> Consumer<T> {
         }
     }
 
+    /// The entry `distance` behind the next one, which stays where it is. `None` if none is known there.
+    pub(super) fn look_ahead(&self, distance: u32) -> Option<T> {
+        let index = self.cached_cons.wrapping_add(distance);
+        (self.available() > distance).then(|| self.shared.read(index))
+    }
+
     /// The next entry, `None` if there is none.
     pub(super) fn read(&mut self) -> Option<T> {
         if self.peek() == 0 {

@@ -28,6 +28,8 @@ const TX_SIZE: u32 = 2048;
 const COMPLETION_SIZE: u32 = 2048;
 /// Descriptors sent by one `sendto` in copy mode, where the kernel lets us choose.
 const TX_BUDGET: u32 = 256;
+/// So many packets ahead, memory is fetched into the caches: another core wrote it.
+const AHEAD: u32 = 16;
 const BUSY_POLL_MICROSECONDS: u32 = 20;
 const BUSY_POLL_BUDGET: u32 = 64;
 /// The port of frames that the kernel has to receive into.
@@ -123,6 +125,9 @@ impl Receive {
     pub fn next(&mut self, umem: &mut Umem) -> Option<Received> {
         loop {
             let desc = self.rx.read()?;
+            if let Some(later) = self.rx.look_ahead(AHEAD) {
+                umem.prefetch(later.addr);
+            }
             let Some(frame) = umem.reclaim(desc.addr, RECEIVE) else {
                 self.invalid += 1;
                 continue;
@@ -136,7 +141,7 @@ impl Receive {
                 });
             }
             self.invalid += 1;
-            umem.give_back(frame);
+            self.supply(umem, frame);
         }
     }
 
@@ -145,13 +150,24 @@ impl Receive {
         self.rx.release();
     }
 
-    /// Gives free frames to the kernel, as many as the fill ring takes, and wakes it if it asks.
-    pub fn refill(&mut self, umem: &mut Umem) {
-        let room = self.fill.reserve(FILL_SIZE);
-        for _ in 0..room {
-            let Some(frame) = umem.take() else { break };
+    /// Puts a frame into the fill ring for the next [`refill`](Self::refill); if that is full, it is
+    /// free.
+    pub fn supply(&mut self, umem: &mut Umem, frame: Frame) {
+        if self.fill.reserve(1) == 0 {
+            umem.give_back(frame);
+        } else {
             // There is room: reserved above.
             let _ = self.fill.write(umem.lend(frame, RECEIVE));
+        }
+    }
+
+    /// Gives the kernel what was supplied and what is free, as much as the fill ring takes, and wakes it
+    /// if it asks.
+    pub fn refill(&mut self, umem: &mut Umem) {
+        while self.fill.reserve(1) > 0
+            && let Some(frame) = umem.take()
+        {
+            self.supply(umem, frame);
         }
         self.fill.submit();
         if self.fill.needs_wakeup() {
@@ -243,14 +259,15 @@ impl Transmit {
         self.in_flight > 0
     }
 
-    /// Takes back the frames that were sent. Returns how many addresses named no frame the kernel had.
-    pub fn complete(&mut self, umem: &mut Umem, port: Port) -> u64 {
+    /// Takes back the frames that were sent and supplies `receive` with them. Returns how many addresses
+    /// named no frame the kernel had.
+    pub fn complete(&mut self, umem: &mut Umem, port: Port, receive: &mut Receive) -> u64 {
         let mut invalid = 0;
         while let Some(address) = self.completion.read() {
             match umem.reclaim(address, port) {
                 Some(frame) => {
                     self.in_flight = self.in_flight.saturating_sub(1);
-                    umem.give_back(frame);
+                    receive.supply(umem, frame);
                 }
                 None => invalid += 1,
             }

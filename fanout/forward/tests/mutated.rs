@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::{
-    CHUNK, Chunk, Cursors, MTU, NextHop, Table, Verdict, from, next_hop,
+    Batch, CHUNK, Chunk, Cursors, MTU, NextHop, Verdict, from, next_hop,
     packet::{Checksum, Packet, Random, inspect},
     table, tagged,
 };
@@ -97,9 +97,9 @@ struct Seen {
 }
 
 /// One frame through the function, and all that must hold afterwards.
-fn check(table: &Table, cursors: &mut Cursors, chunk: &mut Chunk, before: &[u8], seen: &mut Seen) {
+fn check(batch: &mut Batch<'_, '_>, chunk: &mut Chunk, before: &[u8], seen: &mut Seen) {
     let frame = chunk.frame.clone();
-    let verdict = super::forward(table, cursors, &mut chunk.bytes, frame.clone());
+    let verdict = batch.forward(&mut chunk.bytes, frame.clone());
     let after = &chunk.bytes;
     let (next_hop, packet, ip) = match verdict {
         Verdict::NotOurs => {
@@ -156,6 +156,7 @@ fn check(table: &Table, cursors: &mut Cursors, chunk: &mut Chunk, before: &[u8],
 fn damaged_frames_do_no_harm() {
     let (originals, table) = (originals(), table(next_hops()));
     let mut cursors = Cursors::default();
+    let mut batch = Batch::new(&table, &mut cursors);
     let mut random = Random(2);
     let mut seen = Seen::default();
     let iterations = iterations();
@@ -165,7 +166,7 @@ fn damaged_frames_do_no_harm() {
         let mut chunk = Chunk::with_headroom(frame, headroom);
         mutate(&mut random, &mut chunk);
         let before = chunk.bytes.clone();
-        check(&table, &mut cursors, &mut chunk, &before, &mut seen);
+        check(&mut batch, &mut chunk, &before, &mut seen);
     }
     // The frames reach every part of the code: none of these is rare.
     let rare = iterations / 100;

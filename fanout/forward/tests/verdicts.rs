@@ -1,7 +1,7 @@
 //! Which frames are forwarded, to whom, and which are not.
 
 use super::{
-    BindKey, Chunk, Cursors, DropReason, Egress, HEADROOM, NextHop, Table, Verdict, forward, key,
+    Batch, BindKey, Chunk, Cursors, DropReason, Egress, HEADROOM, NextHop, Table, Verdict, key,
     listener, next_hop,
     packet::{Checksum, Packet},
     table, tagged,
@@ -173,11 +173,12 @@ fn next_hops_take_turns() {
             .collect(),
     );
     let mut cursors = Cursors::default();
+    let mut batch = Batch::new(&table, &mut cursors);
     let chosen: Vec<String> = (0..7)
         .map(|_| {
             let mut chunk = Chunk::new(&ipv4());
             let frame = chunk.frame.clone();
-            match forward(&table, &mut cursors, &mut chunk.bytes, frame) {
+            match batch.forward(&mut chunk.bytes, frame) {
                 Verdict::Forward { next_hop, .. } => next_hop.destination.ip().to_string(),
                 other => panic!("{other:?}"),
             }

@@ -58,6 +58,11 @@ fn run(producer: &mut Producer<u64>, consumer: &mut Consumer<u64>, random: &mut 
         producer.submit();
         assert_eq!(producer.pending() as usize, in_ring.len());
         for _ in 0..random.below(SIZE + 3) {
+            consumer.peek();
+            let distance = random.below(SIZE + 3);
+            if let Some(entry) = consumer.look_ahead(distance) {
+                assert_eq!(Some(&entry), in_ring.get(distance as usize));
+            }
             assert_eq!(consumer.read(), in_ring.pop_front());
         }
         consumer.release();
@@ -85,6 +90,9 @@ fn nothing_is_seen_before_submit_and_no_room_before_release() {
     assert_eq!(consumer.peek(), 0);
     producer.submit();
     assert_eq!(consumer.peek(), SIZE);
+    let last = SIZE - 1;
+    assert_eq!(consumer.look_ahead(last), Some(last.into()));
+    assert_eq!(consumer.look_ahead(SIZE), None);
     assert_eq!(consumer.read(), Some(0));
     assert_eq!(producer.reserve(1), 0);
     consumer.release();
