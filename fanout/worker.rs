@@ -158,7 +158,10 @@ impl Worker {
         for (number, port) in (0..).zip(&mut self.ports) {
             if port.in_flight() {
                 port.flush();
-                port.complete(&mut self.umem, number, &mut self.receive);
+                let receive = &mut self.receive;
+                port.complete(&mut self.umem, number, |umem, frame| {
+                    receive.supply(umem, frame);
+                });
             }
         }
     }

@@ -259,15 +259,20 @@ impl Transmit {
         self.in_flight > 0
     }
 
-    /// Takes back the frames that were sent and supplies `receive` with them. Returns how many addresses
-    /// named no frame the kernel had.
-    pub fn complete(&mut self, umem: &mut Umem, port: Port, receive: &mut Receive) -> u64 {
+    /// Takes back the frames that were sent and hands each to `reuse`. Returns how many addresses named
+    /// no frame the kernel had.
+    pub fn complete(
+        &mut self,
+        umem: &mut Umem,
+        port: Port,
+        mut reuse: impl FnMut(&mut Umem, Frame),
+    ) -> u64 {
         let mut invalid = 0;
         while let Some(address) = self.completion.read() {
             match umem.reclaim(address, port) {
                 Some(frame) => {
                     self.in_flight = self.in_flight.saturating_sub(1);
-                    receive.supply(umem, frame);
+                    reuse(umem, frame);
                 }
                 None => invalid += 1,
             }
