@@ -166,8 +166,8 @@ pub struct Listener {
     pub name: String,
     /// By which way its datagrams go.
     pub mode: Mode,
-    /// The interface it listens on.
-    pub interface: String,
+    /// The interface it listens on; `None`, in userspace mode alone: any.
+    pub interface: Option<String>,
     /// What it takes: one or more, all of one address family.
     pub binds: Vec<SocketAddr>,
     /// Only datagrams with this tag; `None`: only untagged ones.
@@ -178,6 +178,10 @@ pub struct Listener {
     pub source: Source,
     /// Largest IP packet taken, in bytes; `None`: what the interface allows.
     pub max_packet_size: Option<u32>,
+    /// How many threads take its datagrams, in userspace mode; `None`: one for each core.
+    pub workers: Option<u32>,
+    /// What the kernel may hold of its datagrams for each worker, in bytes, in userspace mode.
+    pub receive_buffer: u32,
 }
 
 /// `mode = …`
@@ -186,6 +190,8 @@ pub enum Mode {
     /// XDP program → AF_XDP socket → worker.
     #[default]
     AfXdp,
+    /// UDP sockets.
+    Userspace,
 }
 
 impl Mode {
@@ -194,18 +200,37 @@ impl Mode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AfXdp => "af_xdp",
+            Self::Userspace => "userspace",
         }
+    }
+
+    /// Whether a listener of this mode may do without an interface.
+    #[must_use]
+    pub const fn takes_any_interface(self) -> bool {
+        matches!(self, Self::Userspace)
     }
 }
 
 /// `source = …`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The sender's address stays.
-    #[default]
     Keep,
-    /// The address that the kernel would use towards the downstream; the port stays.
+    /// The address that the kernel would use towards the downstream; the port stays, but in userspace
+    /// mode, where it is a port of fanout's own.
     Rewrite,
+}
+
+impl Source {
+    /// Where a listener of `mode` does not say.
+    #[must_use]
+    pub const fn default_of(mode: Mode) -> Self {
+        match mode {
+            // Keeping it takes privileges there.
+            Mode::Userspace => Self::Rewrite,
+            Mode::AfXdp => Self::Keep,
+        }
+    }
 }
 
 /// `downstream.NAME = address:port`

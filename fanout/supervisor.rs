@@ -19,7 +19,7 @@ use log::{info, warn};
 use crate::{
     af_xdp::{self, Interface, Paths},
     bpf,
-    config::{Config, Cpus},
+    config::{Config, Cpus, Mode},
     events::Events,
     link::QueueId,
     metrics::{MetricsFile, Reload, Snapshot},
@@ -109,9 +109,11 @@ pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    let count = |mode| config.listeners.iter().filter(|l| l.mode == mode).count();
     info!(
-        "configured listeners af_xdp={} tc_ebpf=0 xdp=0 userspace=0",
-        config.listeners.len()
+        "configured listeners af_xdp={} tc_ebpf=0 xdp=0 userspace={}",
+        count(Mode::AfXdp),
+        count(Mode::Userspace)
     );
     let signals = Signals::new(&SIGNALS).map_err(|error| Fault::Io("can't read signals", error))?;
     let mut supervisor = Supervisor::start(config, started)?;
@@ -135,7 +137,10 @@ impl Supervisor {
         for settings in &config.interfaces {
             let listeners: Vec<_> = (0..)
                 .zip(config.listeners.iter().cloned())
-                .filter(|(_, listener)| listener.interface == settings.name)
+                .filter(|(_, listener)| {
+                    listener.mode == Mode::AfXdp
+                        && listener.interface.as_deref() == Some(&settings.name)
+                })
                 .collect();
             if listeners.is_empty() {
                 continue;

@@ -7,7 +7,7 @@ use std::{
 
 use fanout_ebpf::abi::{MAX_BINDS, MAX_LISTENERS};
 
-use super::{Listener, error::Errors, ini::Section};
+use super::{Listener, Mode, error::Errors, ini::Section};
 
 /// Most downstreams of one listener.
 const MAX_DOWNSTREAMS: usize = 1024;
@@ -74,13 +74,19 @@ fn family(address: &SocketAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// A datagram has one listener. An exact bind beside a wildcard one is fine: it goes first.
+/// A datagram has one listener. An exact bind beside a wildcard one is fine: it goes first, and so
+/// does one on an interface beside one on any.
 fn no_shared_bind(listeners: &[Placed<'_>], errors: &mut Errors) {
     let mut owners = HashMap::new();
     for (section, listener) in listeners {
         // Reported already; and what was meant is not known.
-        let vlan_is_wrong = listener.vlan.is_none() && section.entry("vlan").is_some();
-        if listener.interface.is_empty() || vlan_is_wrong {
+        let is_wrong = |value_is_none, key| value_is_none && section.entry(key).is_some();
+        let interface_is_missing =
+            listener.interface.is_none() && !listener.mode.takes_any_interface();
+        if interface_is_missing
+            || is_wrong(listener.interface.is_none(), "interface")
+            || is_wrong(listener.vlan.is_none(), "vlan")
+        {
             continue;
         }
         for bind in &listener.binds {
@@ -89,7 +95,7 @@ fn no_shared_bind(listeners: &[Placed<'_>], errors: &mut Errors) {
                     free.insert(*section);
                 }
                 Entry::Occupied(taken) => {
-                    let what = shared(bind, taken.get(), section, &listener.interface);
+                    let what = shared(bind, taken.get(), section, listener.interface.as_deref());
                     errors.add_key(section, "bind", &what);
                 }
             }
@@ -97,23 +103,35 @@ fn no_shared_bind(listeners: &[Placed<'_>], errors: &mut Errors) {
     }
 }
 
-fn shared(bind: &SocketAddr, owner: &Section<'_>, section: &Section<'_>, on: &str) -> String {
+fn shared(
+    bind: &SocketAddr,
+    owner: &Section<'_>,
+    section: &Section<'_>,
+    interface: Option<&str>,
+) -> String {
     if owner.line == section.line {
         return format!("{bind} is given twice");
     }
     let line = owner.line;
-    format!("{bind} is a bind of {owner} on line {line} too, both on interface {on}")
+    let on = match interface {
+        Some(name) => format!("interface {name}"),
+        None => "any interface".to_owned(),
+    };
+    format!("{bind} is a bind of {owner} on line {line} too, both on {on}")
 }
 
-/// The interface's map has a fixed size.
+/// The map of an interface's eBPF program has a fixed size.
 fn count_binds(listeners: &[Placed<'_>], errors: &mut Errors) {
     let mut counts = HashMap::new();
     for (section, listener) in listeners {
-        let count = counts.entry(&listener.interface).or_insert(0);
+        let Some(on) = (listener.interface.as_ref()).filter(|_| listener.mode != Mode::Userspace)
+        else {
+            continue;
+        };
+        let count = counts.entry(on).or_insert(0);
         let had_room = *count <= MAX_BINDS as usize;
         *count += listener.binds.len();
         if had_room && *count > MAX_BINDS as usize {
-            let on = &listener.interface;
             let what = format!("too many: at most {MAX_BINDS} binds on interface {on}");
             errors.add_key(section, "bind", &what);
         }

@@ -2,6 +2,7 @@
 //! over at the end is unknown.
 
 use super::{
+    Mode,
     error::Errors,
     ini::{Entry, Section},
     nearest::nearest,
@@ -17,6 +18,8 @@ pub(super) struct Keys<'a> {
     section: &'a Section<'a>,
     errors: &'a mut Errors,
     known: Vec<&'static str>,
+    /// Of a listener; `None` if it is not known.
+    mode: Option<Mode>,
 }
 
 impl<'a> Keys<'a> {
@@ -25,7 +28,21 @@ impl<'a> Keys<'a> {
             section,
             errors,
             known: Vec::new(),
+            mode: None,
         }
+    }
+
+    /// Reads `mode`, which decides what [`value_in`](Self::value_in) takes. `None` if it is wrong:
+    /// nobody knows then what else may stand in the section.
+    pub(super) fn mode(&mut self) -> Option<Mode> {
+        let given = self.value("mode", value::choice);
+        let is_given = self.section.entry("mode").is_some();
+        self.mode = if is_given {
+            given
+        } else {
+            Some(Mode::default())
+        };
+        self.mode
     }
 
     /// The value of `key`; `None` if it is not given, or wrong, which is reported.
@@ -39,7 +56,26 @@ impl<'a> Keys<'a> {
         self.judge(entry, entry.value, parse)
     }
 
-    /// The same, where `key` must be given.
+    /// The same, where only listeners of `modes` take `key`.
+    pub(super) fn value_in<T>(
+        &mut self,
+        modes: &[Mode],
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match self.mode {
+            Some(mode) if !modes.contains(&mode) && self.section.entry(key).is_some() => {
+                self.known.push(key);
+                let words: Vec<_> = modes.iter().map(|mode| mode.name()).collect();
+                let what = format!("not for mode {}, only {}", mode.name(), words.join(", "));
+                self.errors.add_key(self.section, key, &what);
+                None
+            }
+            _ => self.value(key, parse),
+        }
+    }
+
+    /// The same as [`value`](Self::value), where `key` must be given.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
@@ -113,6 +149,7 @@ impl<'a> Keys<'a> {
             section,
             errors,
             known,
+            ..
         } = self;
         let is_known = |entry: &&Entry<'_>| {
             (known.iter()).any(|&key| key == entry.key || name_in(key, entry.key).is_some())

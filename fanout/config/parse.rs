@@ -3,7 +3,7 @@
 use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use super::{
-    Config, Downstream, Interface, Listener, check,
+    Config, Downstream, Interface, Listener, Mode, Source, check,
     error::Errors,
     ini::Section,
     keys::Keys,
@@ -21,6 +21,10 @@ const SECTIONS: [(&str, &str); 3] = [
 /// The smallest is an IPv4 and a UDP header without a payload.
 const PACKET_SIZES: RangeInclusive<u32> = 28..=65_535;
 const WEIGHTS: RangeInclusive<u8> = 1..=255;
+const WORKERS: RangeInclusive<u32> = 1..=256;
+/// From what holds the largest datagram to what the kernel can double in an `int`.
+const RECEIVE_BUFFERS: RangeInclusive<u32> = 65_536..=1_073_741_823;
+const RECEIVE_BUFFER: u32 = 4 << 20;
 const METRICS_INTERVALS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -42,14 +46,16 @@ pub(super) fn config(sections: &[Section<'_>], errors: &mut Errors) -> Config {
     }
     check::listeners(&listeners, errors);
     for (section, interface) in &interfaces {
-        if !(listeners.iter()).any(|(_, listener)| listener.interface == interface.name) {
+        let name = Some(interface.name.as_str());
+        if !(listeners.iter()).any(|(_, listener)| listener.interface.as_deref() == name) {
             let warning = errors.warning(section, "no listener is on this interface");
             config.warnings.push(warning);
         }
     }
     for (_, listener) in listeners {
-        let name = &listener.interface;
-        if !config.interfaces.iter().any(|used| used.name == *name) {
+        if let Some(name) = &listener.interface
+            && !config.interfaces.iter().any(|used| used.name == *name)
+        {
             let given = interfaces.iter().find(|(_, given)| given.name == *name);
             let defaults = Interface {
                 name: name.clone(),
@@ -126,16 +132,28 @@ fn downstreams(keys: &mut Keys<'_>) -> Vec<Downstream> {
 }
 
 fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
+    let given = keys.mode();
+    let mode = given.unwrap_or_default();
     Listener {
         name: section.name.unwrap_or_default().to_owned(),
-        mode: keys.value("mode", choice).unwrap_or_default(),
-        interface: keys
-            .required("interface", value::interface_name)
-            .unwrap_or_default(),
+        mode,
+        interface: if given.is_none_or(Mode::takes_any_interface) {
+            keys.value("interface", value::interface_name)
+        } else {
+            keys.required("interface", value::interface_name)
+        },
         binds: keys.required_list("bind", value::bind),
-        vlan: keys.value("vlan", |text| number(text, 1..=4094)),
+        vlan: keys.value_in(&[Mode::AfXdp], "vlan", |text| number(text, 1..=4094)),
         downstreams: downstreams(keys),
-        source: keys.value("source", choice).unwrap_or_default(),
+        source: keys
+            .value("source", choice)
+            .unwrap_or(Source::default_of(mode)),
         max_packet_size: keys.value("max_packet_size", |text| number(text, PACKET_SIZES)),
+        workers: keys.value_in(&[Mode::Userspace], "workers", |text| number(text, WORKERS)),
+        receive_buffer: keys
+            .value_in(&[Mode::Userspace], "receive_buffer", |text| {
+                number(text, RECEIVE_BUFFERS)
+            })
+            .unwrap_or(RECEIVE_BUFFER),
     }
 }

@@ -29,7 +29,7 @@ fn the_example_is_the_reference_deployment() {
         panic!("one listener: {config:?}")
     };
     assert_eq!(listener.name, "syslog");
-    assert_eq!(listener.interface, "ens5");
+    assert_eq!(listener.interface.as_deref(), Some("ens5"));
     assert_eq!(listener.binds, addresses(["172.31.25.200:514"]));
     let downstreams: Vec<_> = (listener.downstreams.iter())
         .map(|downstream| downstream.address)
@@ -38,10 +38,18 @@ fn the_example_is_the_reference_deployment() {
     assert_eq!(downstreams, addresses(expected));
 }
 
-/// The example with every key that it shows.
+/// The example with every key that it shows, but those that its mode does not take.
 fn full_example() -> String {
+    example_without(&["workers", "receive_buffer"])
+}
+
+fn example_without(keys: &[&str]) -> String {
+    let is_shown = |key: &str| {
+        key.starts_with(|c: char| c.is_ascii_lowercase())
+            && !keys.iter().any(|without| key.starts_with(without))
+    };
     let uncomment = |line: &str| match line.strip_prefix(';') {
-        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+        Some(rest) if is_shown(rest) => format!("{rest}\n"),
         _ => format!("{line}\n"),
     };
     EXAMPLE.lines().map(uncomment).collect()
@@ -58,6 +66,25 @@ fn the_example_shows_every_key_and_its_default() {
     let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mode interface \
                 bind vlan downstream.vector-1 weight.vector-1 source max_packet_size";
     for key in keys.split(' ') {
+        let begin = format!("\n{key} = ");
+        assert_eq!(full.matches(&begin).count(), 1, "{key}");
+    }
+}
+
+/// The same for the keys that only another mode takes.
+#[test]
+fn the_example_shows_the_keys_of_userspace_mode() {
+    let mode = "mode = af_xdp";
+    let userspace = |text: &str| text.replace(mode, "mode = userspace");
+    let full = userspace(&example_without(&["vlan", "max_packet_size", "source"]));
+    let mut config = good(&full);
+    assert_eq!(config.listeners[0].workers.take(), Some(2));
+    assert_eq!(
+        config,
+        good(&userspace(&EXAMPLE.replace(&format!(";{mode}"), mode)))
+    );
+    assert_eq!(config.listeners[0].source, Source::Rewrite);
+    for key in ["workers", "receive_buffer"] {
         let begin = format!("\n{key} = ");
         assert_eq!(full.matches(&begin).count(), 1, "{key}");
     }
@@ -80,7 +107,7 @@ fn defaults() {
         listeners: vec![Listener {
             name: "a".to_owned(),
             mode: Mode::AfXdp,
-            interface: "eth0".to_owned(),
+            interface: Some("eth0".to_owned()),
             binds: addresses(["10.0.0.1:514"]),
             vlan: None,
             downstreams: vec![Downstream {
@@ -90,6 +117,8 @@ fn defaults() {
             }],
             source: Source::Keep,
             max_packet_size: None,
+            workers: None,
+            receive_buffer: 4 << 20,
         }],
         warnings: Vec::new(),
     };
@@ -147,6 +176,28 @@ fn every_key() {
 }
 
 #[test]
+fn every_key_of_userspace_mode() {
+    let config = good(
+        "[listener a]
+         mode = userspace
+         interface = eth1
+         bind = 10.0.0.1:514
+         downstream.x = 10.0.0.2:514
+         source = keep
+         max_packet_size = 1500
+         workers = 256
+         receive_buffer = 65536",
+    );
+    let listener = &config.listeners[0];
+    assert_eq!(listener.mode, Mode::Userspace);
+    assert_eq!(listener.interface.as_deref(), Some("eth1"));
+    assert_eq!(listener.source, Source::Keep);
+    assert_eq!(listener.max_packet_size, Some(1500));
+    assert_eq!(listener.workers, Some(256));
+    assert_eq!(listener.receive_buffer, 65_536);
+}
+
+#[test]
 fn how_a_line_may_look() {
     let plain = good(LEAST);
     let spaced = "  # a = b\n\t; [c]\n\n   \n[listener   a]  \n interface=eth0\t
@@ -185,6 +236,10 @@ fn neighbours_that_get_along() {
 [listener other-interface]
          interface = eth0
          bind = 10.0.0.1:514, 10.0.0.1:515, 10.0.0.2:515
+         downstream.x = 10.0.0.2:514
+[listener any-interface]
+         mode = userspace
+         bind = 10.0.0.1:514
          downstream.x = 10.0.0.2:514",
     );
     let names: Vec<_> = (config.interfaces.iter())

@@ -56,7 +56,10 @@ impl Choice for BusyPoll {
 }
 
 impl Choice for Mode {
-    const WORDS: &'static [(&'static str, Self)] = &[(Self::AfXdp.name(), Self::AfXdp)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        (Self::AfXdp.name(), Self::AfXdp),
+        (Self::Userspace.name(), Self::Userspace),
+    ];
 }
 
 impl Choice for Source {

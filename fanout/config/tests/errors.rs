@@ -44,7 +44,7 @@ fn table() {
         check(&text, &errors);
         count += 1;
     }
-    assert_eq!(count, 23);
+    assert_eq!(count, 26);
 }
 
 /// Each value of `key` in `section` gets the same answer.
@@ -110,6 +110,29 @@ fn listener_numbers() {
         &sizes,
         "is not a number from 28 to 65535",
     );
+}
+
+#[test]
+fn userspace_numbers() {
+    for (key, values, answer) in [
+        (
+            "workers",
+            ["0", "257", "-1"],
+            "is not a number from 1 to 256",
+        ),
+        (
+            "receive_buffer",
+            ["65535", "1073741824", "4M"],
+            "is not a number from 65536 to 1073741823",
+        ),
+    ] {
+        for value in values {
+            check(
+                &format!("{SYSLOG}mode = userspace\n{key} = {value}\n"),
+                &[&format!("6: [listener syslog] {key}: {value:?} {answer}")],
+            );
+        }
+    }
 }
 
 #[test]
