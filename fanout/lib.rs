@@ -38,12 +38,14 @@ pub mod events;
 pub mod forward;
 pub mod link;
 pub mod logger;
+pub mod mailbox;
 pub mod metrics;
 pub mod neighbor;
 pub mod netlink;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;
+pub mod thread;
 pub mod wire;
 pub mod worker;
 pub mod xsk;

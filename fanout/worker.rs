@@ -66,7 +66,7 @@ impl Worker {
             self.inbox.show_free_frames(self.umem.free_frames());
             if received > 0 {
                 idle.end();
-            } else if self.inbox.is_stopped() || idle.wait(&self.receive).is_err() {
+            } else if self.inbox.mailbox.is_stopped() || idle.wait(&self.receive).is_err() {
                 // Stopped, and nothing left to send. (poll(2) fails on a bad descriptor only.)
                 break;
             }
@@ -75,7 +75,7 @@ impl Worker {
 
     /// Takes over a new table and new ports.
     fn collect_mail(&mut self, seen: &mut u64, table: &mut Arc<Table>) {
-        let Some(mut mail) = self.inbox.collect(seen) else {
+        let Some(mut mail) = self.inbox.mailbox.collect(seen) else {
             return;
         };
         if let Some(new) = mail.table.take() {

@@ -4,17 +4,17 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
-use log::{debug, warn};
+use log::debug;
 
 use crate::{
     config::{BusyPoll, ZeroCopy},
     forward::{Egress, Table},
     link::{IfIndex, Link, QueueId},
     metrics::XskStatistics,
-    sys,
+    sys, thread,
     worker::{Inbox, MAX_PORTS, RawSockets, Worker},
     xsk::{socket, umem::Umem},
 };
@@ -131,14 +131,7 @@ impl Queue {
             return Ok(());
         };
         let name = format!("{interface}-{}", self.id);
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            if let Some(cpu) = cpu
-                && let Err(error) = sys::process::pin_to_cpu(cpu)
-            {
-                warn!("worker is not pinned worker={name} cpu={cpu} error=\"{error}\"");
-            }
-            worker.run();
-        })?;
+        let thread = thread::spawn(name, cpu, move || worker.run())?;
         self.worker = Thread::Running(thread);
         Ok(())
     }
@@ -150,7 +143,7 @@ impl Queue {
 
     /// Has the worker send what it received, end, and give up its sockets.
     pub(super) fn stop(&mut self) {
-        self.inbox.stop();
+        self.inbox.mailbox.stop();
         if let Thread::Running(thread) = std::mem::replace(&mut self.worker, Thread::Gone) {
             // A panic was reported where it happened.
             let _ = thread.join();
