@@ -1,6 +1,8 @@
 //! Every libc call, as a safe function that returns `io::Result`. Nothing here decides anything:
 //! no retry, no logging, no policy.
 
+mod address;
+pub mod datagram;
 pub mod netdev;
 pub mod process;
 pub mod socket;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::check;
+use super::{address::SockAddr, check};
 
 /// A type that setsockopt(2) and getsockopt(2) may read and write as bytes.
 ///
@@ -88,22 +88,57 @@ pub fn wait_readable<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     timeout: Duration,
 ) -> io::Result<[bool; N]> {
-    let mut entries = fds.map(|fd| libc::pollfd {
+    let mut entries = fds.map(entry);
+    poll(&mut entries, timeout)?;
+    Ok(entries.map(|entry| entry.revents != 0))
+}
+
+/// File descriptors to wait for together, however many.
+#[derive(Debug)]
+pub struct PollSet(Vec<libc::pollfd>);
+
+impl PollSet {
+    /// Of these, which should stay open as long as it is used.
+    #[must_use]
+    pub fn new<'f>(fds: impl Iterator<Item = BorrowedFd<'f>>) -> Self {
+        Self(fds.map(entry).collect())
+    }
+
+    /// Waits until one can be read, or for `timeout`. Says of each, in their order, whether it can.
+    ///
+    /// # Errors
+    /// As [`wait_readable`].
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = bool>> {
+        poll(&mut self.0, timeout)?;
+        Ok(self.0.iter().map(|entry| entry.revents != 0))
+    }
+}
+
+fn entry(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
-    });
+    }
+}
+
+fn poll(entries: &mut [libc::pollfd], timeout: Duration) -> io::Result<()> {
     // Rounded up, so that a short wait is not a spin.
     let milliseconds = timeout
         .as_nanos()
         .div_ceil(1_000_000)
         .try_into()
         .unwrap_or(libc::c_int::MAX);
-    // SAFETY: `entries` is an array of N pollfd.
-    let result = unsafe { libc::poll(entries.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
-    match check(result) {
-        Ok(_) => Ok(entries.map(|entry| entry.revents != 0)),
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
+    let (first, count) = (entries.as_mut_ptr(), entries.len() as libc::nfds_t);
+    // SAFETY: `entries` is an array of `count` pollfd.
+    match check(unsafe { libc::poll(first, count, milliseconds) }) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+            for entry in entries {
+                entry.revents = 0;
+            }
+            Ok(())
+        }
         Err(e) => Err(e),
     }
 }
@@ -143,8 +178,11 @@ pub fn send_packets<const N: usize>(
     }
     let mut messages: heapless::Vec<libc::mmsghdr, N> = heapless::Vec::new();
     for (address, buffer) in addresses.iter_mut().zip(&mut buffers) {
+        let mut header = message(buffer, 1);
+        header.msg_name = address.as_mut_ptr();
+        header.msg_namelen = address.len;
         let _ = messages.push(libc::mmsghdr {
-            msg_hdr: message(address, buffer),
+            msg_hdr: header,
             msg_len: 0,
         });
     }
@@ -163,63 +201,12 @@ pub fn send_packets<const N: usize>(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-fn message(address: &mut SockAddr, buffer: &mut libc::iovec) -> libc::msghdr {
+/// A message of `parts` pieces, to wherever the socket is connected to.
+pub(super) fn message(first: *mut libc::iovec, parts: usize) -> libc::msghdr {
     // SAFETY: a msghdr is integers and pointers; zero is valid for each (and for musl's padding,
     // which the kernel reads as the upper half of a length).
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = (&raw mut address.address).cast();
-    message.msg_namelen = address.len;
-    message.msg_iov = buffer;
-    message.msg_iovlen = 1;
+    message.msg_iov = first;
+    message.msg_iovlen = parts as _;
     message
-}
-
-/// A socket address in the kernel's form.
-struct SockAddr {
-    address: Address,
-    len: libc::socklen_t,
-}
-
-#[repr(C)]
-union Address {
-    v4: libc::sockaddr_in,
-    v6: libc::sockaddr_in6,
-}
-
-impl SockAddr {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "address families and sizes are small"
-    )]
-    fn new(address: SocketAddr) -> Self {
-        match address {
-            SocketAddr::V4(v4) => Self {
-                address: Address {
-                    v4: libc::sockaddr_in {
-                        sin_family: libc::AF_INET as libc::sa_family_t,
-                        sin_port: v4.port().to_be(),
-                        sin_addr: libc::in_addr {
-                            s_addr: u32::from(*v4.ip()).to_be(),
-                        },
-                        sin_zero: [0; 8],
-                    },
-                },
-                len: size_of::<libc::sockaddr_in>() as libc::socklen_t,
-            },
-            SocketAddr::V6(v6) => Self {
-                address: Address {
-                    v6: libc::sockaddr_in6 {
-                        sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                        sin6_port: v6.port().to_be(),
-                        sin6_flowinfo: v6.flowinfo(),
-                        sin6_addr: libc::in6_addr {
-                            s6_addr: v6.ip().octets(),
-                        },
-                        sin6_scope_id: v6.scope_id(),
-                    },
-                },
-                len: size_of::<libc::sockaddr_in6>() as libc::socklen_t,
-            },
-        }
-    }
 }
