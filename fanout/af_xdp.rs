@@ -4,7 +4,7 @@
 mod queue;
 mod table;
 
-use std::{collections::HashMap, fmt, io, net::IpAddr, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use fanout_ebpf::abi::{Bind, BindKey, MAX_QUEUES};
 use log::{info, warn};
@@ -17,7 +17,7 @@ use crate::{
     metrics::{
         DownstreamCounters, DownstreamSample, ListenerCounters, ListenerSample, QueueSample, Totals,
     },
-    neighbor::{Path, Unreachable},
+    neighbor::Paths,
     wire::ethernet,
     xsk::umem::{self, FRAME_SIZE, HEADROOM},
 };
@@ -25,9 +25,6 @@ use crate::{
 /// The largest IP packet that fits a frame, behind a tagged Ethernet header.
 #[expect(clippy::cast_possible_truncation, reason = "less than 4096")]
 const LARGEST_PACKET: u32 = (FRAME_SIZE - HEADROOM - ethernet::HEADER - ethernet::TAG) as u32;
-
-/// The ways to the downstreams, by their addresses.
-pub type Paths = HashMap<IpAddr, Result<Path, Unreachable>>;
 
 /// An interface that forwards.
 #[derive(Debug)]

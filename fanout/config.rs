@@ -184,6 +184,15 @@ pub struct Listener {
     pub receive_buffer: u32,
 }
 
+impl Listener {
+    /// How the log names one of its downstreams: `listener=… name=… address=…`.
+    #[must_use]
+    pub fn who(&self, downstream: &Downstream) -> String {
+        let Downstream { name, address, .. } = downstream;
+        format!("listener={} name={name} address={address}", self.name)
+    }
+}
+
 /// `mode = …`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {

@@ -61,12 +61,17 @@ impl fmt::Display for Unreachable {
     }
 }
 
+/// The ways to the downstreams, by their addresses.
+pub type Paths = HashMap<IpAddr, Result<Path, Unreachable>>;
+
 /// Asks the kernel for ways, and keeps their next hops resolved.
 #[derive(Debug)]
 pub struct Resolver {
     connection: Connection,
     links: Links,
     destinations: HashSet<IpAddr>,
+    /// Of those, the ones whose next hops the kernel finds itself when it sends.
+    left_to_kernel: HashSet<IpAddr>,
     watch: Watch,
 }
 
@@ -82,8 +87,15 @@ impl Resolver {
             connection,
             links,
             destinations: HashSet::new(),
+            left_to_kernel: HashSet::new(),
             watch: Watch::default(),
         })
+    }
+
+    /// From the next [`resolve`](Self::resolve) on, next hops on the way to `destinations` are neither
+    /// kept nor needed: only sockets send there. Their MAC addresses are told where they are known.
+    pub fn leave_to_kernel(&mut self, destinations: HashSet<IpAddr>) {
+        self.left_to_kernel = destinations;
     }
 
     /// The interfaces, as they were at the last [`resolve`](Self::resolve).
@@ -112,11 +124,25 @@ impl Resolver {
             .collect();
         let used: HashSet<NextHop> = routes
             .iter()
+            .filter(|(to, _)| !self.left_to_kernel.contains(to))
             .filter_map(|(&to, route)| next_hop(usable(&self.links, route).ok()?, to))
             .collect();
         self.watch.replace(used.into_iter(), &entries);
         let paths = destinations.iter().map(|&to| match routes.get(&to) {
-            Some(route) => path(to, usable(&self.links, route)?, &self.watch),
+            Some(route) => {
+                let usable = usable(&self.links, route)?;
+                let mac = match next_hop(usable, to) {
+                    None => None,
+                    Some(hop) if self.left_to_kernel.contains(&to) => {
+                        entries.get(&hop).and_then(|entry| entry.mac)
+                    }
+                    Some(hop) => Some(self.watch.mac(hop).ok_or_else(|| {
+                        let (_, address) = hop;
+                        Unreachable::NoNeighbor(address, usable.0.name.clone())
+                    })?),
+                };
+                Ok(path(usable, mac))
+            }
             None => Err(Unreachable::NoRoute(String::new())),
         });
         Ok(paths.collect())
@@ -183,19 +209,11 @@ fn next_hop((link, route): Usable<'_>, destination: IpAddr) -> Option<NextHop> {
     (link.neighbors && !route.kernel_only).then_some((link.index, address))
 }
 
-fn path(
-    destination: IpAddr,
-    (link, route): Usable<'_>,
-    watch: &Watch,
-) -> Result<Path, Unreachable> {
-    let no_neighbor = |(_, address): NextHop| Unreachable::NoNeighbor(address, link.name.clone());
-    let mac = next_hop((link, route), destination)
-        .map(|next_hop| watch.mac(next_hop).ok_or_else(|| no_neighbor(next_hop)))
-        .transpose()?;
-    Ok(Path {
+fn path((link, route): Usable<'_>, mac: Option<[u8; 6]>) -> Path {
+    Path {
         link: link.clone(),
         mac,
         mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         source: route.source,
-    })
+    }
 }

@@ -17,13 +17,13 @@ use std::{
 use log::{info, warn};
 
 use crate::{
-    af_xdp::{self, Interface, Paths},
+    af_xdp::{self, Interface},
     bpf,
     config::{Config, Cpus, Mode},
     events::Events,
     link::QueueId,
     metrics::{MetricsFile, Reload, Snapshot},
-    neighbor::Resolver,
+    neighbor::{Paths, Resolver},
     netlink::Refusal,
     sys::{self, process::Signals},
 };

@@ -1,11 +1,11 @@
 //! Paths → the table that one worker forwards by.
 
-use super::{Downstream, Listener, Paths, queue::Queue};
+use super::{Downstream, Listener, queue::Queue};
 use crate::{
     config::Source,
     forward::{self, Egress, EthernetHeader, NextHop, Table},
     link::Link,
-    neighbor::Path,
+    neighbor::{Path, Paths},
 };
 
 /// What the worker of `queue` forwards by: each listener with the downstreams that have a path.

@@ -5,9 +5,8 @@ use std::fmt;
 use log::{debug, info, warn};
 
 use crate::{
-    af_xdp::Paths,
     config::{Downstream, Listener},
-    neighbor::Path,
+    neighbor::{Path, Paths},
 };
 
 /// Logs how the ways to the downstreams of `listeners` changed; at the `start` that none is known is
@@ -39,7 +38,7 @@ fn change(listener: &Listener, downstream: &Downstream, before: &Paths, after: &
     if before == after {
         return;
     }
-    let who = Who(listener, downstream);
+    let who = listener.who(downstream);
     match (before, after) {
         (_, Some(Ok(path))) => info!(
             "downstream {who} egress={} mac={}",
@@ -59,24 +58,10 @@ pub(super) fn missing(listeners: &[Listener], paths: &Paths) {
             if let Some(Err(why)) = paths.get(&downstream.address.ip()) {
                 warn!(
                     "downstream has no next hop yet {} reason=\"{why}\"",
-                    Who(listener, downstream)
+                    listener.who(downstream)
                 );
             }
         }
-    }
-}
-
-/// `listener=… name=… address=…`
-struct Who<'a>(&'a Listener, &'a Downstream);
-
-impl fmt::Display for Who<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(listener, downstream) = self;
-        write!(
-            f,
-            "listener={} name={} address={}",
-            listener.name, downstream.name, downstream.address
-        )
     }
 }
 
