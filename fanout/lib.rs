@@ -46,6 +46,7 @@ pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;
 pub mod thread;
+pub mod userspace;
 pub mod wire;
 pub mod worker;
 pub mod xsk;

@@ -45,7 +45,12 @@ pub struct Traffic {
 impl Traffic {
     /// Counts one IP packet of `bytes`.
     pub fn count(&self, bytes: usize) {
-        self.packets.add(1);
+        self.count_all(1, bytes);
+    }
+
+    /// Counts IP packets of `bytes` altogether.
+    pub fn count_all(&self, packets: usize, bytes: usize) {
+        self.packets.add(packets as u64);
         self.bytes.add(bytes as u64);
     }
 }
@@ -61,15 +66,19 @@ pub enum DropReason {
     TxFull,
     /// The kernel refused to send it.
     SendFailed,
+    /// A worker was too slow to empty its socket's receive buffer. The kernel drops these, and counts
+    /// what it merged as one.
+    ReceiveBufferFull,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::NoDownstream,
         Self::TooBig,
         Self::TxFull,
         Self::SendFailed,
+        Self::ReceiveBufferFull,
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -82,6 +91,7 @@ impl DropReason {
             Self::TooBig => "too_big",
             Self::TxFull => "tx_full",
             Self::SendFailed => "send_failed",
+            Self::ReceiveBufferFull => "receive_buffer_full",
         }
     }
 }
@@ -100,7 +110,12 @@ pub struct ListenerCounters {
 impl ListenerCounters {
     /// Counts one datagram that went nowhere.
     pub fn count_drop(&self, reason: DropReason) {
-        self.dropped[reason as usize].add(1);
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts datagrams that went nowhere.
+    pub fn count_drops(&self, reason: DropReason, count: usize) {
+        self.dropped[reason as usize].add(count as u64);
     }
 
     /// How many went nowhere for `reason`.

@@ -6,7 +6,7 @@ mod privileges;
 mod report;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     net::IpAddr,
     os::fd::AsFd,
@@ -21,11 +21,12 @@ use crate::{
     bpf,
     config::{Config, Cpus, Mode},
     events::Events,
-    link::QueueId,
+    link::{Links, QueueId},
     metrics::{MetricsFile, Reload, Snapshot},
     neighbor::{Paths, Resolver},
     netlink::Refusal,
     sys::{self, process::Signals},
+    userspace,
 };
 
 /// Signals that it acts on.
@@ -44,6 +45,8 @@ pub enum Fault {
     NoInterface(String),
     /// An interface could not be set up.
     Interface(af_xdp::Error),
+    /// A listener in userspace mode could not be set up.
+    Userspace(userspace::Error),
     /// An interface forwards no more.
     Stopped(String),
     /// The kernel's netlink.
@@ -62,6 +65,7 @@ impl fmt::Display for Fault {
                 )
             }
             Self::Interface(error) => error.fmt(f),
+            Self::Userspace(error) => error.fmt(f),
             Self::Stopped(why) => why.fmt(f),
             Self::Netlink(refusal) => write!(f, "netlink: {refusal}"),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
@@ -72,6 +76,12 @@ impl fmt::Display for Fault {
 impl From<af_xdp::Error> for Fault {
     fn from(error: af_xdp::Error) -> Self {
         Self::Interface(error)
+    }
+}
+
+impl From<userspace::Error> for Fault {
+    fn from(error: userspace::Error) -> Self {
+        Self::Userspace(error)
     }
 }
 
@@ -87,6 +97,7 @@ struct Supervisor {
     config: Config,
     started: SystemTime,
     interfaces: Vec<Interface>,
+    userspace: Vec<userspace::Listener>,
     resolver: Resolver,
     events: Events,
     paths: Paths,
@@ -127,12 +138,13 @@ impl Supervisor {
         let events =
             Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
         let mut resolver = Resolver::new()?;
+        resolver.leave_to_kernel(only_by_sockets(&config));
         // Next hops that nobody asked for yet answer while all else is set up.
         resolver.resolve(&destinations(&config))?;
         resolver.refresh();
         // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
         let _ = sys::process::lift_memlock_limit();
-        let mut loader = bpf::Loader::new();
+        let mut loader = None;
         let mut interfaces = Vec::new();
         for settings in &config.interfaces {
             let listeners: Vec<_> = (0..)
@@ -149,9 +161,11 @@ impl Supervisor {
                 .links()
                 .by_name(&settings.name)
                 .ok_or_else(|| Fault::NoInterface(settings.name.clone()))?;
-            interfaces.push(Interface::open(&mut loader, settings, link, listeners)?);
+            let loader = loader.get_or_insert_with(bpf::Loader::new);
+            interfaces.push(Interface::open(loader, settings, link, listeners)?);
         }
         drop(loader);
+        let userspace = open_sockets(&config, resolver.links())?;
         sys::process::trim_heap();
         let metrics = config.metrics_file.clone().map(MetricsFile::new);
         let paths = HashMap::new();
@@ -159,6 +173,7 @@ impl Supervisor {
             config,
             started,
             interfaces,
+            userspace,
             resolver,
             events,
             paths,
@@ -168,8 +183,8 @@ impl Supervisor {
         if let Err(error) = privileges::drop_unneeded() {
             warn!("privileges that are not needed could not be dropped error=\"{error}\"");
         }
-        supervisor.start_workers()?;
         supervisor.route()?;
+        supervisor.start_workers()?;
         for interface in &mut supervisor.interfaces {
             interface.accept()?;
         }
@@ -180,12 +195,20 @@ impl Supervisor {
     fn start_workers(&mut self) -> Result<(), Fault> {
         let allowed = sys::process::allowed_cpus().unwrap_or_default();
         let mut turn = allowed.iter().copied().cycle();
+        let mut pin = |cpus: &Cpus, worker| match cpus {
+            Cpus::None => None,
+            Cpus::Auto => turn.next(),
+            Cpus::List(list) => list.iter().copied().cycle().nth(worker),
+        };
         for interface in &mut self.interfaces {
-            interface.start(|cpus, QueueId(queue)| match cpus {
-                Cpus::None => None,
-                Cpus::Auto => turn.next(),
-                Cpus::List(list) => list.iter().copied().cycle().nth(queue as usize),
-            })?;
+            interface.start(|cpus, QueueId(queue)| pin(cpus, queue as usize))?;
+        }
+        for listener in &mut self.userspace {
+            let name = listener.config().interface.as_ref();
+            let interfaces = &self.config.interfaces;
+            let settings = name.and_then(|name| interfaces.iter().find(|i| i.name == *name));
+            let cpus = settings.map_or(Cpus::Auto, |settings| settings.cpus.clone());
+            listener.start(|worker| pin(&cpus, worker))?;
         }
         Ok(())
     }
@@ -213,6 +236,9 @@ impl Supervisor {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.look_for_faults()?;
+                for listener in &mut self.userspace {
+                    listener.look();
+                }
             }
             if now >= next_metrics {
                 next_metrics = now + self.config.metrics_interval;
@@ -270,6 +296,9 @@ impl Supervisor {
         for interface in &mut self.interfaces {
             interface.route(&self.paths);
         }
+        for listener in &mut self.userspace {
+            listener.route(&self.paths);
+        }
         Ok(())
     }
 
@@ -282,7 +311,9 @@ impl Supervisor {
             report::missing(&self.config.listeners, &self.paths);
         }
         self.ready = true;
-        let workers: usize = self.interfaces.iter().map(Interface::workers).sum();
+        let queues = self.interfaces.iter().map(Interface::workers);
+        let threads = self.userspace.iter().map(userspace::Listener::workers);
+        let workers: usize = queues.chain(threads).sum();
         info!(
             "ready listeners={} workers={workers}",
             self.config.listeners.len()
@@ -290,10 +321,15 @@ impl Supervisor {
     }
 
     fn look_for_faults(&self) -> Result<(), Fault> {
-        let fault = self
+        let links = self.resolver.links();
+        let mut interfaces = self
             .interfaces
             .iter()
-            .find_map(|interface| interface.fault(self.resolver.links()));
+            .map(|interface| interface.fault(links));
+        let mut userspace = self.userspace.iter().map(|listener| listener.fault(links));
+        let fault = interfaces
+            .find_map(|fault| fault)
+            .or_else(|| userspace.find_map(|fault| fault));
         fault.map_or(Ok(()), |why| Err(Fault::Stopped(why)))
     }
 
@@ -304,6 +340,9 @@ impl Supervisor {
         let (mut listeners, mut queues) = (Vec::new(), Vec::new());
         for interface in &self.interfaces {
             interface.sample(&mut listeners, &mut queues);
+        }
+        for listener in &self.userspace {
+            listener.sample(&mut listeners);
         }
         listeners.sort_by_key(|(index, _)| *index);
         let listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
@@ -324,6 +363,7 @@ impl Supervisor {
         for interface in self.interfaces {
             interface.stop();
         }
+        userspace::stop(self.userspace);
         if let Some(file) = self.metrics
             && let Err(error) = file.remove()
         {
@@ -333,16 +373,47 @@ impl Supervisor {
     }
 }
 
+/// Opens the listeners of userspace mode.
+fn open_sockets(config: &Config, links: &Links) -> Result<Vec<userspace::Listener>, Fault> {
+    let listeners: Vec<_> = (0..)
+        .zip(config.listeners.iter().cloned())
+        .filter(|(_, listener)| listener.mode == Mode::Userspace)
+        .collect();
+    for (_, listener) in &listeners {
+        if let Some(name) = &listener.interface
+            && links.by_name(name).is_none()
+        {
+            return Err(Fault::NoInterface(name.clone()));
+        }
+    }
+    // A socket for each worker and downstream; what it means if this is refused, they say.
+    let _ = sys::process::lift_file_limit();
+    let cores = sys::process::allowed_cpus().map_or(1, |cpus| cpus.len());
+    Ok(userspace::open(listeners, cores)?)
+}
+
 /// The addresses of all downstreams, each once.
 fn destinations(config: &Config) -> Vec<IpAddr> {
-    let downstreams = config
-        .listeners
-        .iter()
-        .flat_map(|listener| &listener.downstreams);
-    let mut addresses: Vec<_> = downstreams
-        .map(|downstream| downstream.address.ip())
-        .collect();
+    let mut addresses: Vec<_> = addresses(config, |_| true).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses
+}
+
+/// Those that no mode but userspace sends to: the kernel's sockets find the way by themselves.
+fn only_by_sockets(config: &Config) -> HashSet<IpAddr> {
+    let others: HashSet<_> = addresses(config, |mode| mode != Mode::Userspace).collect();
+    let by_sockets = addresses(config, |mode| mode == Mode::Userspace);
+    by_sockets
+        .filter(|address| !others.contains(address))
+        .collect()
+}
+
+fn addresses(config: &Config, of: impl Fn(Mode) -> bool) -> impl Iterator<Item = IpAddr> {
+    let listeners = config
+        .listeners
+        .iter()
+        .filter(move |listener| of(listener.mode));
+    let downstreams = listeners.flat_map(|listener| &listener.downstreams);
+    downstreams.map(|downstream| downstream.address.ip())
 }

@@ -88,7 +88,7 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
     );
     page.gauge(
         "fanout_downstream_up",
-        "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, or no neighbour.",
+        "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, no neighbour, or it refused.",
     );
     for listener in listeners {
         for downstream in &listener.downstreams {
@@ -105,8 +105,8 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
 }
 
 fn received(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
-    let packets = "Datagrams that a listener took from an RX queue of its interface.";
-    let bytes = "Bytes of the IP packets that a listener took from an RX queue of its interface.";
+    let packets = "Datagrams that came to a listener, by RX queue of its interface, in userspace mode by worker.";
+    let bytes = "Bytes of the IP packets that came to a listener, by RX queue of its interface, in userspace mode by worker.";
     let families: [Family; 2] = [
         ("fanout_received_packets_total", packets, |t| t.packets),
         ("fanout_received_bytes_total", bytes, |t| t.bytes),

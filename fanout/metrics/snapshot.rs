@@ -64,6 +64,12 @@ impl ListenerSample<'_> {
             }
         }
     }
+
+    /// Takes datagrams that the kernel dropped before worker number `queue` saw them.
+    pub fn count_unseen(&mut self, queue: usize, reason: DropReason, count: u64) {
+        self.received[queue].1.packets += count;
+        self.dropped[reason as usize] += count;
+    }
 }
 
 /// One downstream of a listener.

@@ -1,6 +1,9 @@
 //! Socket addresses in the kernel's form.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::{
+    fmt,
+    net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+};
 
 /// An address of IPv4 or IPv6, or room for one.
 #[derive(Clone, Copy)]
@@ -15,6 +18,12 @@ pub(super) struct SockAddr {
 union Address {
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
+}
+
+impl fmt::Debug for SockAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().fmt(f)
+    }
 }
 
 impl SockAddr {

@@ -171,7 +171,7 @@ pub fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
 
 /// One control message with a number in it.
 #[repr(C, align(8))]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Control {
     header: libc::cmsghdr,
     data: [u8; 8],
@@ -210,6 +210,7 @@ impl Control {
 }
 
 /// Room for what one recvmmsg(2) takes: N messages of any size.
+#[derive(Debug)]
 pub struct Inbound<const N: usize> {
     bytes: Vec<u8>,
     sources: Option<Box<[SockAddr; N]>>,

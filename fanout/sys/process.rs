@@ -105,6 +105,23 @@ pub fn lift_memlock_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Lifts the limit on open files as far as the process may.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn lift_file_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a whole rlimit to write.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a whole rlimit to read.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(())
+}
+
 /// Gives memory that the heap no longer needs back to the system; glibc's keeps it, musl's does not.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

@@ -15,7 +15,7 @@ pub mod ipv6;
 pub mod udp;
 
 /// UDP's number in the protocol field of IPv4 and in the next header field of IPv6.
-const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// Source and destination of an IP packet: addresses of 4 or 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,13 +75,18 @@ impl<'a> Udp<'a> {
             .checksum()
     }
 
-    /// Writes a computed checksum: 0 would say that there is none, 0xFFFF is the same number.
     #[inline]
     fn write_checksum(&mut self, checksum: [u8; 2]) {
-        let checksum = match checksum {
-            [0, 0] => [0xff, 0xff],
-            other => other,
-        };
-        [self.header[CHECKSUM], self.header[CHECKSUM + 1]] = checksum;
+        [self.header[CHECKSUM], self.header[CHECKSUM + 1]] = present(checksum);
+    }
+}
+
+/// A computed checksum as a header holds it: 0 would say that there is none, 0xFFFF is the same number.
+#[must_use]
+#[inline]
+pub fn present(checksum: [u8; 2]) -> [u8; 2] {
+    match checksum {
+        [0, 0] => [0xff, 0xff],
+        other => other,
     }
 }

@@ -31,19 +31,20 @@ pub fn register(suite: &mut Suite) {
 }
 
 fn every_kind(network: &Topology) {
-    untagged(network);
+    untagged(network, "", Delivery::assert_perfect);
     tagged(network);
 }
 
-fn untagged(network: &Topology) {
+/// Both families, with `keys` added to the listener's.
+pub fn untagged(network: &Topology, keys: &str, check: impl Fn(&Delivery)) {
     for (family, count) in [
         (Family::V4, harness::count(50_000, 1_000_000)),
         (Family::V6, 10_000),
     ] {
-        let fanout = Fanout::start(&network.host, &network.config(family));
+        let fanout = Fanout::start(&network.host, &(network.config(family) + keys));
         let traffic = Traffic::new(network.target(family), count);
         let delivery = delivery::of(network, family, &traffic);
-        delivery.assert_perfect();
+        check(&delivery);
         assert_counted(&fanout, &delivery);
         fanout.stop();
     }
@@ -88,7 +89,7 @@ fn tagged(network: &Topology) {
 }
 
 /// The metrics agree with the books of sender and receivers.
-fn assert_counted(fanout: &Fanout, delivery: &Delivery) {
+pub fn assert_counted(fanout: &Fanout, delivery: &Delivery) {
     let metrics = fanout.metrics_at_rest("syslog", delivery.sent.count());
     assert_eq!(metrics.dropped("syslog"), 0, "{}", metrics.text);
     for (i, receiver) in delivery.received.iter().enumerate() {

@@ -35,6 +35,7 @@ mod program;
 mod queues;
 mod resolver;
 mod rsyslog;
+mod userspace;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         listeners::register,
         queues::register,
         hotpath::register,
+        userspace::register,
         rsyslog::register,
         program::register,
         pass::register,

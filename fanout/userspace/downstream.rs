@@ -1,0 +1,195 @@
+//! One downstream of a listener, as the supervisor sees it: its sockets, and whether it is in turn.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::table::{News, NextHop, Way};
+use crate::{
+    config::{self, Source},
+    metrics::{DownstreamCounters, DownstreamSample, Totals},
+    neighbor::Path,
+    sys::{datagram, socket},
+};
+
+/// How long a downstream that refused is out of turn, and how long it must not refuse to be trusted again.
+const TRIAL: Duration = Duration::from_secs(2);
+/// What may be on its way to a downstream, in bytes: a batch, as the kernel counts it.
+const SEND_BUFFER: u32 = 4 << 20;
+/// How long a call waits for a part of that to leave.
+const SEND_WAIT_MS: u32 = 10;
+
+#[derive(Debug)]
+pub(super) struct Downstream {
+    config: config::Downstream,
+    source: Source,
+    state: State,
+    /// The way that the sockets were opened for, if there is one.
+    path: Option<Path>,
+    /// One for each worker.
+    sides: Vec<Side>,
+}
+
+/// Its part in one worker.
+#[derive(Debug, Default)]
+struct Side {
+    socket: Option<Arc<OwnedFd>>,
+    news: Arc<News>,
+    counters: Arc<DownstreamCounters>,
+}
+
+/// What it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing, as it should.
+    Fine,
+    /// Nobody listens there; out of turn since then.
+    Refused(Instant),
+    /// In turn again since then.
+    OnTrial(Instant),
+}
+
+/// What is to be said of a downstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It refuses.
+    Refuses,
+    /// It refuses no longer.
+    Accepts,
+}
+
+impl Downstream {
+    pub(super) fn new(config: config::Downstream, source: Source, workers: usize) -> Self {
+        Self {
+            config,
+            source,
+            state: State::Fine,
+            path: None,
+            sides: (0..workers).map(|_| Side::default()).collect(),
+        }
+    }
+
+    pub(super) fn config(&self) -> &config::Downstream {
+        &self.config
+    }
+
+    /// Takes `path`, if there is one: sockets know their source address from when they are connected.
+    pub(super) fn route(&mut self, path: Option<&Path>) -> io::Result<()> {
+        if self.path.as_ref() == path {
+            return Ok(());
+        }
+        self.path = None;
+        for side in &mut self.sides {
+            side.socket = None;
+        }
+        if let Some(path) = path {
+            for side in &mut self.sides {
+                side.socket = Some(Arc::new(open(self.config.address, self.source)?));
+            }
+            self.path = Some(path.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether datagrams go there.
+    pub(super) fn is_up(&self) -> bool {
+        self.path.is_some() && !matches!(self.state, State::Refused(_))
+    }
+
+    /// What worker number `worker` needs to send there, if datagrams go there.
+    pub(super) fn next_hop(&self, worker: usize, overhead: usize) -> Option<NextHop> {
+        let side = self.sides.get(worker).filter(|_| self.is_up())?;
+        let socket = side.socket.clone()?;
+        let way = match self.source {
+            Source::Keep => Way::Raw(self.config.address),
+            Source::Rewrite => Way::Udp {
+                overhead,
+                largest_segment: if datagram::can_segment(socket.as_fd()).is_ok() {
+                    datagram::LARGEST
+                } else {
+                    0
+                },
+            },
+        };
+        Some(NextHop {
+            socket,
+            way,
+            counters: side.counters.clone(),
+            news: side.news.clone(),
+            count: 0,
+            place: 0,
+        })
+    }
+
+    /// Looks at what the workers heard of it. What changed, and whether that is worth a line.
+    pub(super) fn look(&mut self, now: Instant) -> (bool, Option<Change>) {
+        let refused = self.any_heard(|news| &news.refused);
+        let (state, change) = match self.state {
+            State::Fine if refused => (State::Refused(now), Some(Change::Refuses)),
+            State::OnTrial(_) if refused => (State::Refused(now), None),
+            State::Refused(since) if now.duration_since(since) >= TRIAL => {
+                self.forget_errors();
+                (State::OnTrial(now), None)
+            }
+            State::OnTrial(since) if now.duration_since(since) >= TRIAL => {
+                (State::Fine, Some(Change::Accepts))
+            }
+            same => (same, None),
+        };
+        let before = self.is_up();
+        self.state = state;
+        (before != self.is_up(), change)
+    }
+
+    /// Whether, since it was last asked, a worker heard that the way there can't do segmentation.
+    pub(super) fn lost_segmentation(&self) -> bool {
+        self.any_heard(|news| &news.unsegmented)
+    }
+
+    /// Takes one piece of news from all workers.
+    fn any_heard(&self, of: impl Fn(&News) -> &AtomicBool) -> bool {
+        let heard = |side: &&Side| of(&side.news).swap(false, Relaxed);
+        self.sides.iter().filter(heard).count() > 0
+    }
+
+    /// A late answer must not fail the trial.
+    fn forget_errors(&self) {
+        for socket in self.sides.iter().filter_map(|side| side.socket.as_ref()) {
+            let _ = datagram::clear_error(socket.as_fd());
+        }
+    }
+
+    pub(super) fn sample(&self) -> DownstreamSample<'_> {
+        DownstreamSample {
+            name: &self.config.name,
+            forwarded: Totals::forwarded(self.sides.iter().map(|side| side.counters.as_ref())),
+            addresses: vec![(self.config.address, self.is_up())],
+        }
+    }
+}
+
+/// A socket connected to `address`: the kernel looks for the way once, and tells of answers.
+fn open(address: SocketAddr, source: Source) -> io::Result<OwnedFd> {
+    let (socket, to) = match source {
+        Source::Rewrite => (datagram::open(address.is_ipv6())?, address),
+        Source::Keep => (
+            socket::raw_ip(address.is_ipv6())?,
+            SocketAddr::new(address.ip(), 0),
+        ),
+    };
+    let fd = socket.as_fd();
+    // What the host does not give is no fault: less is on its way then.
+    datagram::make_send_room(fd, SEND_BUFFER)?;
+    // Nobody reads what a downstream answers.
+    datagram::make_receive_room(fd, 0)?;
+    datagram::limit_send_wait(fd, SEND_WAIT_MS)?;
+    datagram::connect(fd, to)?;
+    Ok(socket)
+}

@@ -1,0 +1,89 @@
+//! What one worker forwards by: its own alone, so that it may write into it.
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use crate::{
+    balance::{self, Cursors},
+    metrics::DownstreamCounters,
+};
+
+/// The downstreams that are usable, and whose turn it is after whose.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) next_hops: Vec<NextHop>,
+    /// Indices of `next_hops`.
+    turns: Vec<u16>,
+}
+
+/// A usable downstream.
+#[derive(Debug)]
+pub(super) struct NextHop {
+    /// Connected to it.
+    pub(super) socket: Arc<OwnedFd>,
+    /// How datagrams go out by `socket`.
+    pub(super) way: Way,
+    /// The worker's own.
+    pub(super) counters: Arc<DownstreamCounters>,
+    pub(super) news: Arc<News>,
+    /// In the batch at hand: how many datagrams are for it, and where the next one is put.
+    pub(super) count: usize,
+    pub(super) place: usize,
+}
+
+/// How datagrams go out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// By a UDP socket, whose address and port become their source.
+    Udp {
+        /// Bytes of the IP and UDP header that the kernel puts before each.
+        overhead: usize,
+        /// The largest that the kernel cuts others of one size off; 0 if it can't.
+        largest_segment: usize,
+    },
+    /// By a raw socket, to this address, with their sender's address as the source.
+    Raw(SocketAddr),
+}
+
+/// What the worker tells the supervisor of a downstream.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// It answered that nobody listens there.
+    pub(super) refused: AtomicBool,
+    /// The way to it can't do segmentation.
+    pub(super) unsegmented: AtomicBool,
+}
+
+impl Table {
+    pub(super) fn new(next_hops: Vec<(u8, NextHop)>) -> Self {
+        let (weights, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
+        Self {
+            turns: balance::turns(&weights),
+            next_hops,
+        }
+    }
+
+    /// The index of the downstream whose turn it is, which gets one datagram more in this batch.
+    #[inline]
+    pub(super) fn choose(&mut self, cursors: &mut Cursors) -> Option<u16> {
+        let choice = *cursors.next(0, &self.turns)?;
+        self.next_hops.get_mut(usize::from(choice))?.count += 1;
+        Some(choice)
+    }
+
+    /// Takes those that refused out of turn; the next table brings them back.
+    pub(super) fn retire_refused(&mut self) {
+        let Self { next_hops, turns } = self;
+        let is_usable = |&turn: &u16| {
+            let next_hop = next_hops.get(usize::from(turn));
+            next_hop.is_some_and(|hop| !hop.news.refused.load(Relaxed))
+        };
+        turns.retain(is_usable);
+    }
+}
