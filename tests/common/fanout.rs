@@ -55,7 +55,8 @@ impl Fanout {
         fanout
     }
 
-    fn spawn_as(config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
+    /// The same, and waits for nothing.
+    pub fn spawn_as(config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = Folder::new();
         let metrics = folder.path("fanout.prom");
         let header = format!(

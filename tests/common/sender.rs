@@ -17,6 +17,8 @@ use super::{
     sys,
 };
 
+/// `linux/udp.h`; not in `libc` for Linux.
+const UDP_SEGMENT: i32 = 103;
 /// A sender that is this far behind its pace lets the time go: no burst makes up for a pause.
 const BEHIND: u32 = 128;
 
@@ -33,6 +35,8 @@ pub struct Traffic {
     pub rate: u32,
     /// Payload lengths, walked through datagram by datagram.
     pub sizes: RangeInclusive<usize>,
+    /// Many at a time as one message that the kernel cuts (`UDP_SEGMENT`); for one size only.
+    pub segmented: bool,
 }
 
 /// What was sent.
@@ -67,6 +71,7 @@ impl Traffic {
             flows: 1,
             rate: 60_000,
             sizes: payload::SHORTEST..=151,
+            segmented: false,
         }
     }
 
@@ -82,6 +87,11 @@ impl Traffic {
 
     fn run(&self, flight: &Flight) -> Sent {
         let sockets: Vec<_> = (0..self.flows).map(|_| connected(self.to)).collect();
+        if self.segmented {
+            for socket in &sockets {
+                self.segment(socket);
+            }
+        }
         let mut sent = Sent {
             flows: vec![0; sockets.len()],
             sources: sockets
@@ -105,7 +115,11 @@ impl Traffic {
                 };
                 payload::write(label, &self.sizes, datagram);
             }
-            let gone = send(&sockets[flow], &datagrams[..batch]);
+            let gone = if self.segmented {
+                send(&sockets[flow], &[datagrams[..batch].concat()]) * batch as u32
+            } else {
+                send(&sockets[flow], &datagrams[..batch])
+            };
             sent.flows[flow] += gone;
             total += gone;
             turn += 1;
@@ -114,6 +128,13 @@ impl Traffic {
         }
         sent.elapsed = start.elapsed();
         sent
+    }
+
+    /// Has the kernel cut what `socket` sends into datagrams of the one size.
+    fn segment(&self, socket: &UdpSocket) {
+        assert_eq!(self.sizes.start(), self.sizes.end(), "of one size");
+        let size = i32::try_from(*self.sizes.start()).expect("a datagram");
+        sys::set_option(socket.as_fd(), libc::SOL_UDP, UDP_SEGMENT, size).expect("UDP_SEGMENT");
     }
 }
 

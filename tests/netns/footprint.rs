@@ -59,7 +59,7 @@ fn idle() {
 }
 
 /// A worker that spins uses all of a core; a tenth is far from that, and far from the one percent promised.
-fn rests(fanout: &Fanout, when: &str) {
+pub fn rests(fanout: &Fanout, when: &str) {
     thread::sleep(Duration::from_millis(500));
     let (start, before) = (Instant::now(), fanout.cpu_time());
     thread::sleep(Duration::from_secs(3));

@@ -13,7 +13,7 @@ use fanout::{config, supervisor};
 use crate::{
     allocations,
     common::{
-        delivery,
+        delivery::{self, Delivery},
         fanout::{Fanout, thread_of, wait_for},
         sender::Traffic,
         sys,
@@ -24,9 +24,24 @@ use crate::{
 
 pub fn register(suite: &mut Suite) {
     suite.test("hotpath::notices_an_allocation", notices_an_allocation);
-    suite.test("hotpath::allocates_nothing", allocates_nothing);
-    suite.test_with("hotpath::system_calls", &["strace"], system_calls);
+    suite.test("hotpath::allocates_nothing", || {
+        allocates_nothing("", "ens5-0", Delivery::assert_perfect);
+    });
+    suite.test("hotpath::userspace_allocates_nothing", || {
+        for source in ["rewrite", "keep"] {
+            let keys = format!("{USERSPACE}source = {source}\n");
+            allocates_nothing(&keys, "syslog-0", Delivery::assert_whole);
+        }
+    });
+    suite.test_with("hotpath::system_calls", &["strace"], || {
+        system_calls("", "ens5-0");
+    });
+    suite.test_with("hotpath::userspace_system_calls", &["strace"], || {
+        system_calls(USERSPACE, "syslog-0");
+    });
 }
+
+const USERSPACE: &str = "mode = userspace\nworkers = 1\n";
 
 /// The count must be able to be another than 0.
 fn notices_an_allocation() {
@@ -36,10 +51,10 @@ fn notices_an_allocation() {
 
 /// The whole program runs in this process, so that its workers use this test's allocator; both ways out
 /// are taken: a TX ring and the raw socket.
-fn allocates_nothing() {
-    let network = topology::k3s(Shape::default());
+fn allocates_nothing(keys: &str, worker: &str, check: fn(&Delivery)) {
+    let network = network();
     let own = topology::host_address().v4;
-    let config = network.config(Family::V4) + &format!("downstream.own = {own}:5514\n");
+    let config = network.config(Family::V4) + &format!("downstream.own = {own}:5514\n") + keys;
     let config = config::parse("test.ini", &config).expect("a config");
     let (tell, told) = std::sync::mpsc::channel();
     let supervisor = network.host.spawn(move || {
@@ -48,14 +63,14 @@ fn allocates_nothing() {
         supervisor::run(Path::new("test.ini"), config)
     });
     let main = told.recv().expect("it starts");
-    let worker = wait_for(|| thread_of(std::process::id(), "ens5-0")).expect("a worker");
+    let worker = wait_for(|| thread_of(std::process::id(), worker)).expect("a worker");
     let calls = || {
         let mut to = network.downstreams(Family::V4);
         to.push((&network.host, (own, 5514).into()));
         let traffic = Traffic::new(network.target(Family::V4), 20_000);
         let run = || delivery::between(&network.sender.namespace, &to, &traffic);
         let (calls, delivery) = allocations::of_thread(worker, run);
-        delivery.assert_perfect();
+        check(&delivery);
         calls
     };
     assert_eq!(calls(), 0, "calls of the allocator");
@@ -65,13 +80,13 @@ fn allocates_nothing() {
 }
 
 /// Calls that a worker makes for a batch at most, or while it has nothing to do.
-const FOR_A_BATCH: [&str; 2] = ["sendto", "sendmmsg"];
+const FOR_A_BATCH: [&str; 3] = ["sendto", "sendmmsg", "recvmmsg"];
 const IDLE: [&str; 3] = ["poll", "sched_yield", "restart_syscall"];
 
-fn system_calls() {
-    let network = topology::k3s(Shape::default());
-    let fanout = Fanout::start(&network.host, &network.config(Family::V4));
-    let worker = fanout.thread("ens5-0");
+fn system_calls(keys: &str, worker: &str) {
+    let network = network();
+    let fanout = Fanout::start(&network.host, &(network.config(Family::V4) + keys));
+    let worker = fanout.thread(worker);
     let calls = Calls::of_thread(worker);
     flood(&network);
     let calls = calls.finish();
@@ -93,6 +108,15 @@ fn system_calls() {
         "{for_batches} calls for {received} datagrams"
     );
     fanout.stop();
+}
+
+/// The node, with the VIP, which sockets need.
+fn network() -> Topology {
+    let network = topology::k3s(Shape::default());
+    network
+        .host
+        .ip(&format!("addr add {} dev lo", network.vip.v4));
+    network
 }
 
 /// As fast as the sender's kernel takes them, so that some are lost.

@@ -1,0 +1,218 @@
+//! What goes wrong around a listener, and what it may not do.
+
+use std::{net::UdpSocket, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use super::{ONE_WORKER, assert_perfect_but_source, network};
+use crate::{
+    common::{
+        delivery,
+        fanout::{self, Fanout, PATIENCE, wait_for},
+        sender::Traffic,
+        topology::{Family, INTERFACE, Topology},
+    },
+    harness::Suite,
+};
+
+pub fn register(suite: &mut Suite) {
+    suite.test_with("userspace::unprivileged", &["setpriv"], unprivileged);
+    suite.test_with("userspace::not_allowed", &["setpriv"], not_allowed);
+    suite.test("userspace::receive_buffer_full", receive_buffer_full);
+    suite.test("userspace::port_unreachable", port_unreachable);
+    suite.test("userspace::no_route", no_route);
+    suite.test("userspace::killed", killed);
+    suite.test("userspace::second_instance", second_instance);
+    suite.test("userspace::not_to_be_bound", not_to_be_bound);
+}
+
+/// With no capability at all, and nothing that would be one's own. The host lets everybody have the port.
+fn unprivileged() {
+    let network = network();
+    network
+        .host
+        .sysctl("net/ipv4/ip_unprivileged_port_start", "500");
+    for family in [Family::V4, Family::V6] {
+        let config = network.config(family) + ONE_WORKER + "receive_buffer = 1000000000\n";
+        let fanout = Fanout::start_as(&config, |folder| as_nobody(&network, folder));
+        let [warning] = &fanout.logged("WARN")[..] else {
+            panic!("one warning:\n{}", fanout.log())
+        };
+        assert!(warning.contains("net.core.rmem_max"), "{warning}");
+        let traffic = Traffic::new(network.target(family), 10_000);
+        let delivery = delivery::of(&network, family, &traffic);
+        assert_perfect_but_source(&delivery);
+        let metrics = fanout.metrics_at_rest("syslog", delivery.sent.count());
+        assert_eq!(metrics.dropped("syslog"), 0, "{}", metrics.text);
+        fanout.stop();
+    }
+}
+
+fn as_nobody(network: &Topology, folder: &Path) -> Command {
+    let all = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder, all).expect("a folder for all");
+    let mut command = network.host.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
+    command.arg(fanout::binary());
+    command
+}
+
+/// What needs a privilege says which, and what else would do.
+fn not_allowed() {
+    let network = network();
+    let config = network.config(Family::V4) + ONE_WORKER;
+    for (config, open, words) in [
+        (config.clone(), "1024", "CAP_NET_BIND_SERVICE"),
+        (config + "source = keep\n", "500", "CAP_NET_RAW"),
+    ] {
+        network
+            .host
+            .sysctl("net/ipv4/ip_unprivileged_port_start", open);
+        let mut fanout = Fanout::spawn_as(&config, |folder| as_nobody(&network, folder));
+        assert_eq!(fanout.wait().code(), Some(1), "{}", fanout.log());
+        let [error] = &fanout.logged("ERROR")[..] else {
+            panic!("one error:\n{}", fanout.log())
+        };
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+/// A worker that does not run for a while: what the buffer could not take is counted, to the datagram.
+fn receive_buffer_full() {
+    const COUNT: u32 = 3_000;
+    let network = network();
+    let config = network.config(Family::V4) + ONE_WORKER + "receive_buffer = 65536\n";
+    let fanout = Fanout::start(&network.host, &config);
+    let all = network.downstreams(Family::V4);
+    let traffic = Traffic::new(network.target(Family::V4), COUNT);
+    let delivery = delivery::with(&all, |_| {
+        fanout.signal(libc::SIGSTOP);
+        let sent = traffic.send(&network.sender.namespace);
+        fanout.signal(libc::SIGCONT);
+        sent
+    });
+    let metrics = fanout.metrics_at_rest("syslog", COUNT.into());
+    let full = [("listener", "syslog"), ("reason", "receive_buffer_full")];
+    let dropped = metrics.sum("fanout_dropped_packets_total", &full);
+    println!("{delivery}, {dropped} dropped");
+    assert!(dropped > 0 && delivery.arrived() > 0, "{delivery}");
+    assert_eq!(dropped, delivery.lost(), "{}", metrics.text);
+    assert_eq!(dropped, metrics.dropped("syslog"), "{}", metrics.text);
+    fanout.stop();
+}
+
+/// A receiver that is not there answers so, is left out, and gets its share once it is.
+fn port_unreachable() {
+    let network = network();
+    for family in [Family::V4, Family::V6] {
+        let fanout = Fanout::start(&network.host, &(network.config(family) + ONE_WORKER));
+        let all = network.downstreams(family);
+        let traffic = Traffic {
+            rate: 5_000,
+            ..Traffic::new(network.target(family), 2_000)
+        };
+        let two = delivery::between(&network.sender.namespace, &all[..2], &traffic);
+        let line = fanout.wait_for_log("downstream is out of turn ");
+        assert!(line.contains("name=receiver-3"), "{line}");
+        assert!(line.contains("port unreachable"), "{line}");
+        // A third of what is sent until the answer is heard, once or on trial.
+        println!("{two}, {} lost", two.lost());
+        assert!((1..100).contains(&two.lost()), "{two}");
+
+        let up = |downstream| {
+            let labels = [("downstream", downstream)];
+            fanout.metrics().sum("fanout_downstream_up", &labels)
+        };
+        assert_eq!(up("receiver-1"), 1);
+        fanout.wait_for_log("downstream is back ");
+        assert_eq!(up("receiver-3"), 1);
+        let traffic = Traffic::new(network.target(family), 300);
+        assert_perfect_but_source(&delivery::of(&network, family, &traffic));
+        let counted = wait_for(|| {
+            let metrics = fanout.metrics();
+            let gone = metrics.forwarded("syslog") + metrics.dropped("syslog");
+            (gone == 2_300 && metrics.received("syslog") == gone).then_some(())
+        });
+        assert!(counted.is_some(), "{}", fanout.metrics().text);
+        fanout.stop();
+    }
+}
+
+/// Without a way to a downstream the others get all; with none to any, all is dropped and counted.
+fn no_route() {
+    let network = network();
+    let fanout = Fanout::start(&network.host, &(network.config(Family::V4) + ONE_WORKER));
+    let all = network.downstreams(Family::V4);
+    let traffic = Traffic::new(network.target(Family::V4), 300);
+    network
+        .host
+        .ip(&format!("route add unreachable {}/32", all[2].1.ip()));
+    fanout.wait_for_log("downstream is out of turn listener=syslog name=receiver-3");
+    let two = delivery::between(&network.sender.namespace, &all[..2], &traffic);
+    assert_perfect_but_source(&two);
+    network.host.ip("link set ens6 down");
+    fanout.wait_for_log("no downstream left");
+    traffic.send(&network.sender.namespace);
+    let metrics = fanout.metrics_at_rest("syslog", 600);
+    let reason = [("listener", "syslog"), ("reason", "no_downstream")];
+    assert_eq!(metrics.sum("fanout_dropped_packets_total", &reason), 300);
+    network.host.ip(&format!(
+        "link set ens6 up\nroute del unreachable {}/32",
+        all[2].1.ip()
+    ));
+    fanout.wait_for_log("downstreams are back");
+    wait_for(|| (fanout.metrics().sum("fanout_downstream_up", &[]) == 3).then_some(()))
+        .expect("all are up again");
+    assert_perfect_but_source(&delivery::of(&network, Family::V4, &traffic));
+    fanout.stop();
+}
+
+/// The port is free at once.
+fn killed() {
+    let network = network();
+    let target = network.target(Family::V4);
+    let config = network.config(Family::V4) + "mode = userspace\n";
+    let mut fanout = Fanout::start(&network.host, &config);
+    fanout.signal(libc::SIGKILL);
+    fanout.wait();
+    let kernel = network
+        .host
+        .enter(|| UdpSocket::bind(target))
+        .expect("bind");
+    kernel.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    Traffic::new(target, 1).send(&network.sender.namespace);
+    kernel.recv(&mut [0; 2048]).expect("nobody else has it");
+    drop(kernel);
+    let again = Fanout::start(&network.host, &(config + "workers = 1\n"));
+    let traffic = Traffic::new(target, 300);
+    assert_perfect_but_source(&delivery::of(&network, Family::V4, &traffic));
+    again.stop();
+}
+
+/// Two of the same user could share the port, and each would get a part.
+fn second_instance() {
+    let network = network();
+    let config = network.config(Family::V4) + ONE_WORKER;
+    let first = Fanout::start(&network.host, &config);
+    let mut second = Fanout::spawn(&network.host, &config);
+    assert_eq!(second.wait().code(), Some(1), "{}", second.log());
+    let errors = second.logged("ERROR").join("\n");
+    assert!(errors.contains("another fanout"), "{errors}");
+    let traffic = Traffic::new(network.target(Family::V4), 300);
+    assert_perfect_but_source(&delivery::of(&network, Family::V4, &traffic));
+    first.stop();
+}
+
+fn not_to_be_bound() {
+    let network = network();
+    let config = network.config(Family::V4) + ONE_WORKER;
+    let vip = network.target(Family::V4).to_string();
+    for (config, words) in [
+        (config.replace(&vip, "172.31.25.99:514"), "not this host's"),
+        (config.replace(INTERFACE, "ens77"), "ens77 does not exist"),
+    ] {
+        let mut fanout = Fanout::spawn(&network.host, &config);
+        assert_eq!(fanout.wait().code(), Some(1), "{}", fanout.log());
+        let errors = fanout.logged("ERROR").join("\n");
+        assert!(errors.contains(words), "{errors}");
+    }
+}
