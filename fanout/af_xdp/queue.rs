@@ -48,9 +48,7 @@ impl Queue {
         busy_poll: BusyPoll,
     ) -> io::Result<Self> {
         let mut umem = Umem::new()?;
-        let (mut receive, transmit) = socket::open(interface, id, &umem, zero_copy)?;
-        // Before the program knows the socket: the kernel drops what finds no frame to go to.
-        receive.refill(&mut umem);
+        let (receive, transmit) = socket::open(interface, id, &mut umem, zero_copy)?;
         let socket = receive.socket();
         let inbox = Arc::new(Inbox::default());
         let mut ports = heapless::Vec::new();

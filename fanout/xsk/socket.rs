@@ -8,7 +8,11 @@ use std::{
     ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
+
+use log::debug;
 
 use super::{
     ring::{Consumer, Producer},
@@ -32,6 +36,10 @@ const TX_BUDGET: u32 = 256;
 const AHEAD: u32 = 16;
 const BUSY_POLL_MICROSECONDS: u32 = 20;
 const BUSY_POLL_BUDGET: u32 = 64;
+/// The longest that the kernel takes to free a queue whose socket was closed.
+const RELEASE: Duration = Duration::from_secs(1);
+/// Between two attempts to bind to it.
+const RETRY: Duration = Duration::from_millis(10);
 /// The port of frames that the kernel has to receive into.
 const RECEIVE: Port = Port::MAX;
 
@@ -42,34 +50,65 @@ const RECEIVE: Port = Port::MAX;
 pub fn open(
     ifindex: IfIndex,
     queue: QueueId,
-    umem: &Umem,
+    umem: &mut Umem,
     zero_copy: ZeroCopy,
 ) -> io::Result<(Receive, Transmit)> {
-    // A socket whose zero-copy bind was refused can't be bound again: its rings are gone.
+    let mut open = |how| once_free(|| bound(ifindex, queue, umem, how));
     match zero_copy {
-        ZeroCopy::Off => bound(ifindex, queue, umem, Bind::Copy),
-        ZeroCopy::On => bound(ifindex, queue, umem, Bind::ZeroCopy),
-        ZeroCopy::Auto => bound(ifindex, queue, umem, Bind::ZeroCopy)
-            .or_else(|_| bound(ifindex, queue, umem, Bind::Copy)),
+        ZeroCopy::Off => open(Bind::Copy),
+        ZeroCopy::On => open(Bind::ZeroCopy),
+        ZeroCopy::Auto => open(Bind::ZeroCopy).or_else(|error| {
+            if is_busy(&error) {
+                return Err(error);
+            }
+            debug!(
+                "no zero copy ifindex={} queue={queue} error=\"{error}\"",
+                ifindex.0
+            );
+            open(Bind::Copy)
+        }),
     }
+}
+
+/// Opens a socket as soon as its queue is free: the kernel lets go of one some time after the last
+/// socket on it was closed, by the process that was here before, say. A socket whose bind was refused
+/// can't be bound again, its rings are gone: `open` makes a new one.
+fn once_free<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is_busy(&error) && start.elapsed() < RELEASE => thread::sleep(RETRY),
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBUSY)
 }
 
 fn bound(
     ifindex: IfIndex,
     queue: QueueId,
-    umem: &Umem,
+    umem: &mut Umem,
     how: Bind<'_>,
 ) -> io::Result<(Receive, Transmit)> {
     let fd = Arc::new(xdp::open()?);
     umem.register(fd.as_fd())?;
-    let receive = Receive {
+    let mut receive = Receive {
         fill: Producer::map(fd.as_fd(), Ring::Fill, FILL_SIZE)?,
         rx: Consumer::map(fd.as_fd(), Ring::Rx, RX_SIZE)?,
         invalid: 0,
         fd: fd.clone(),
     };
     let transmit = Transmit::map(fd.clone())?;
-    xdp::bind(fd.as_fd(), ifindex.0, queue.0, how)?;
+    // Before the socket is bound: the program may send packets to it from then on, and a driver that
+    // finds no frames then need not look again (igb).
+    receive.fill(umem);
+    if let Err(error) = xdp::bind(fd.as_fd(), ifindex.0, queue.0, how) {
+        umem.reclaim_all(RECEIVE);
+        return Err(error);
+    }
     tune(fd.as_fd());
     Ok((receive, transmit))
 }
@@ -77,13 +116,16 @@ fn bound(
 /// Opens a socket that transmits on another interface, from the UMEM of the socket `umem`.
 ///
 /// # Errors
-/// `EBUSY` if another UMEM is on that queue; `EOPNOTSUPP` if `umem` is zero-copy and the driver can't.
+/// `EBUSY` if another UMEM is on that queue; `EOPNOTSUPP` if `umem` is zero-copy and the driver can't;
+/// `EINVAL` or `ENXIO` if the driver sends zero-copy frames only while it runs an XDP program.
 pub fn open_shared(ifindex: IfIndex, queue: QueueId, umem: BorrowedFd<'_>) -> io::Result<Transmit> {
     let fd = Arc::new(xdp::open()?);
     // A queue of its own needs a fill ring of its own (af_xdp.rst), though nothing is received.
     xdp::create_ring(fd.as_fd(), Ring::Fill, 1)?;
     let transmit = Transmit::map(fd.clone())?;
     xdp::bind(fd.as_fd(), ifindex.0, queue.0, Bind::Shared(umem))?;
+    // Binding proves less than sending: a driver may refuse only that.
+    xdp::wake_tx(fd.as_fd())?;
     tune(fd.as_fd());
     Ok(transmit)
 }
@@ -164,16 +206,20 @@ impl Receive {
     /// Gives the kernel what was supplied and what is free, as much as the fill ring takes, and wakes it
     /// if it asks.
     pub fn refill(&mut self, umem: &mut Umem) {
+        self.fill(umem);
+        if self.fill.needs_wakeup() {
+            // A driver that ran out of frames waits for this; errors leave the flag set.
+            let _ = xdp::wake_rx(self.fd.as_fd());
+        }
+    }
+
+    fn fill(&mut self, umem: &mut Umem) {
         while self.fill.reserve(1) > 0
             && let Some(frame) = umem.take()
         {
             self.supply(umem, frame);
         }
         self.fill.submit();
-        if self.fill.needs_wakeup() {
-            // A driver that ran out of frames waits for this; errors leave the flag set.
-            let _ = xdp::wake_rx(self.fd.as_fd());
-        }
     }
 }
 

@@ -132,6 +132,16 @@ impl Umem {
         }
     }
 
+    /// Takes back all frames that the kernel had by the rings of `port`, which are gone.
+    pub(super) fn reclaim_all(&mut self, port: Port) {
+        for (index, owner) in (0..).zip(&mut self.owners) {
+            if *owner == Owner::Kernel(port) {
+                *owner = Owner::User;
+                self.free.push(Frame(index));
+            }
+        }
+    }
+
     /// The bytes of a frame.
     #[must_use]
     pub fn bytes(&self, frame: &Frame) -> &[u8; FRAME_SIZE] {
@@ -180,6 +190,18 @@ mod tests {
         assert!(umem.reclaim(address, PORT).is_none());
         umem.give_back(frame);
         assert_eq!(umem.free_frames(), FRAMES);
+    }
+
+    #[test]
+    fn all_frames_of_a_port_come_back_and_no_others() {
+        let mut umem = Umem::new().unwrap();
+        let [first, second, third] = [(); 3].map(|()| umem.take().unwrap());
+        umem.lend(first, PORT);
+        umem.lend(second, PORT);
+        let other = umem.lend(third, PORT + 1);
+        umem.reclaim_all(PORT);
+        assert_eq!(umem.free_frames(), FRAMES - 1);
+        assert!(umem.reclaim(other, PORT + 1).is_some());
     }
 
     #[test]
