@@ -3,6 +3,7 @@
 
 mod queue;
 mod table;
+mod zero_copy;
 
 use std::{fmt, io, sync::Arc};
 
@@ -87,6 +88,8 @@ pub enum Error {
     Program(bpf::Error),
     /// The limit on pinned memory is too low for the UMEMs of this interface.
     Memory(String),
+    /// The config insists on zero copy for this interface, and why it can't be had.
+    ZeroCopy(String, String),
     /// A system call, what it was to do, and on which interface.
     Io(&'static str, String, io::Error),
 }
@@ -102,6 +105,12 @@ impl fmt::Display for Error {
                  raise the limit (LimitMEMLOCK=, ulimit -l) or grant CAP_IPC_LOCK",
                 umem::SIZE >> 20
             ),
+            Self::ZeroCopy(interface, why) => {
+                write!(
+                    f,
+                    "interface {interface}: zero_copy = on can't be had: {why}"
+                )
+            }
         }
     }
 }
@@ -128,6 +137,8 @@ impl Interface {
         if let Err(error) = program.passed(0) {
             warn!("packets passed to the kernel will not be counted error=\"{error}\"");
         }
+        let count_queues = || link::rx_queues(link).map_err(io("can't count its RX queues"));
+        let before = count_queues()?;
         let attached = program.attach(settings.xdp)?;
         if let Some(why) = attached.why_not_native {
             warn!(
@@ -140,7 +151,7 @@ impl Interface {
             link.name, attached.mode
         );
         // Only now: some drivers change their queues when a program is attached.
-        let count = link::rx_queues(link).map_err(io("can't count its RX queues"))?;
+        let count = count_queues()?;
         info!("receive queues interface={} queues={count}", link.name);
         if count > MAX_QUEUES {
             warn!(
@@ -148,22 +159,35 @@ impl Interface {
                 link.name
             );
         }
-        let zero_copy = match attached.mode {
-            Mode::Native => settings.zero_copy,
-            Mode::Skb => ZeroCopy::Off,
-        };
+        if count > before {
+            warn!(
+                "its driver added queues for the program, so sockets copy and the new queues send by raw \
+                 socket, which is slower interface={0} before={before} mend=\"ethtool -L {0} combined {count}\"",
+                link.name
+            );
+        }
+        let zero_copy = zero_copy::choose(settings.zero_copy, attached.mode, before, count)
+            .map_err(|why| Error::ZeroCopy(link.name.clone(), why))?;
         let mut queues = Vec::new();
         for id in (0..count.min(MAX_QUEUES)).map(QueueId) {
-            let queue =
-                Queue::open(id, link.index, zero_copy, settings.busy_poll).map_err(|error| {
-                    match error.raw_os_error() {
-                        Some(libc::ENOBUFS) => Error::Memory(link.name.clone()),
-                        _ => io("can't open an AF_XDP socket")(error),
-                    }
-                })?;
+            let sends = id.0 < before;
+            let opened = Queue::open(id, link.index, zero_copy, settings.busy_poll, sends);
+            let queue = opened.map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOBUFS) => Error::Memory(link.name.clone()),
+                Some(libc::EOPNOTSUPP | libc::EINVAL) if zero_copy == ZeroCopy::On => {
+                    Error::ZeroCopy(link.name.clone(), format!("its driver says \"{error}\""))
+                }
+                _ => io("can't open an AF_XDP socket")(error),
+            })?;
             program.set_socket(id, queue.socket())?;
             queues.push(queue);
         }
+        info!(
+            "AF_XDP sockets interface={} queues={} zero_copy={}",
+            link.name,
+            queues.len(),
+            queues.iter().all(Queue::is_zero_copy)
+        );
         let listeners = listeners
             .into_iter()
             .map(|(index, config)| Listener::new(index, config, queues.len()))

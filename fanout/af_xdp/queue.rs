@@ -40,12 +40,14 @@ enum Thread {
 }
 
 impl Queue {
-    /// Opens the queue's socket, its UMEM and the raw sockets.
+    /// Opens the queue's socket, its UMEM and the raw sockets. A queue that does not `send` has no
+    /// counterpart among those that the kernel's stack sends by, as copy mode does.
     pub(super) fn open(
         id: QueueId,
         interface: IfIndex,
         zero_copy: ZeroCopy,
         busy_poll: BusyPoll,
+        sends: bool,
     ) -> io::Result<Self> {
         let mut umem = Umem::new()?;
         let (receive, transmit) = socket::open(interface, id, &mut umem, zero_copy)?;
@@ -68,7 +70,7 @@ impl Queue {
             socket,
             inbox,
             ports: vec![interface],
-            refused: Vec::new(),
+            refused: if sends { Vec::new() } else { vec![interface] },
             worker: Thread::Ready(Box::new(worker)),
         })
     }
@@ -85,6 +87,9 @@ impl Queue {
 
     /// How its worker's packets leave by `link`: by a ring if one can be had, else by the raw socket.
     pub(super) fn egress(&mut self, link: &Link) -> Egress {
+        if self.refused.contains(&link.index) {
+            return Egress::Raw;
+        }
         if let Some(port) = self
             .ports
             .iter()
@@ -92,7 +97,7 @@ impl Queue {
         {
             return u8::try_from(port).map_or(Egress::Raw, Egress::Port);
         }
-        if self.refused.contains(&link.index) || self.ports.len() == MAX_PORTS {
+        if self.ports.len() == MAX_PORTS {
             return Egress::Raw;
         }
         match self.open_port(link) {

@@ -25,6 +25,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("lifecycle::wrong_config", wrong_config);
     suite.test("lifecycle::wrong_usage", wrong_usage);
     suite.test("lifecycle::no_such_interface", no_such_interface);
+    suite.test("lifecycle::no_zero_copy", no_zero_copy);
     suite.test_with("lifecycle::metrics_file", &["promtool"], metrics_file);
 }
 
@@ -193,6 +194,20 @@ fn no_such_interface() {
 }
 
 /// Written by itself and on SIGUSR1, readable by all, of right syntax, and gone after a stop.
+/// A veth has none, and skb mode never.
+fn no_zero_copy() {
+    let network = topology::k3s(Shape::default());
+    for xdp in ["native", "skb"] {
+        let insist = format!("[interface {INTERFACE}]\nxdp = {xdp}\nzero_copy = on\n");
+        let config = insist + &network.config(Family::V4);
+        let mut fanout = Fanout::spawn(&network.host, &config);
+        assert_eq!(fanout.wait().code(), Some(1), "{}", fanout.log());
+        let errors = fanout.logged("ERROR").join("\n");
+        assert!(errors.contains("zero_copy = on can't be had"), "{errors}");
+        assert!(!has_program(&network.host));
+    }
+}
+
 fn metrics_file() {
     use std::os::unix::fs::PermissionsExt;
     let network = topology::k3s(Shape::default());
