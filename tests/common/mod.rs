@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod fanout;
 pub mod flight;
 pub mod frame;
+pub mod harness;
 pub mod metrics;
 pub mod namespace;
 pub mod payload;

@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::sys;
+use super::{fanout::wait_for, sys};
 
 const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "fo-";
@@ -64,6 +64,21 @@ impl Namespace {
             "ip in {}:\n{commands}\n{error}",
             self.name
         );
+    }
+
+    /// Moves an interface of the caller's namespace into this one, as `name`. It goes back on drop.
+    pub fn adopt(&self, interface: &str, name: &str) {
+        let there = || {
+            Path::new("/sys/class/net")
+                .join(interface)
+                .exists()
+                .then_some(())
+        };
+        // The kernel takes its time to give one back.
+        wait_for(there).unwrap_or_else(|| panic!("no interface {interface}"));
+        let mut command = Command::new("ip");
+        command.args(["link", "set", interface, "netns", &self.name, "name", name]);
+        expect_success(&mut command);
     }
 
     /// A command that runs in it, with a `/sys` that shows its interfaces; its process id is the program's.

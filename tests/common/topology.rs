@@ -81,8 +81,19 @@ pub struct Topology {
 pub struct Shape {
     /// Receivers, at most 9.
     pub receivers: u8,
-    /// RX queues of [`INTERFACE`], and TX queues of its peer.
+    /// RX queues of [`INTERFACE`], and TX queues of its peer, if they are made for the topology.
     pub queues: u8,
+    /// What [`INTERFACE`] and its peer are.
+    pub cable: Cable,
+}
+
+/// An interface of the host and the one at the other end.
+#[derive(Clone, Copy, Debug)]
+pub enum Cable {
+    /// A veth pair, made for the topology.
+    Veth,
+    /// Two network cards that see each other, by their names in the namespace that the test runs in.
+    Cards(&'static str, &'static str),
 }
 
 impl Default for Shape {
@@ -90,6 +101,7 @@ impl Default for Shape {
         Self {
             receivers: 3,
             queues: 1,
+            cable: Cable::Veth,
         }
     }
 }
@@ -105,13 +117,11 @@ impl Default for Shape {
 /// ```
 pub fn same_interface(shape: Shape) -> Topology {
     let (host, switch, sender) = (host(), switch(), Namespace::new("sender"));
-    host.ip(&format!(
-        "link add {} address {HOST_MAC} {}",
-        queues(INTERFACE, shape),
-        peer("up0", &switch, shape)
-    ));
-    // Where the kernel forwards a tag beside the frame, as this veth would, no XDP program can see it.
-    switch.run("ethtool", &["-K", "up0", "txvlan", "off"]);
+    connect(&host, &switch, "up0", shape);
+    if matches!(shape.cable, Cable::Veth) {
+        // Where the kernel forwards a tag beside the frame, as a veth would, no XDP program can see it.
+        switch.run("ethtool", &["-K", "up0", "txvlan", "off"]);
+    }
     switch.ip("link set up0 master br0 up");
     let vip = host_address();
     host.ip(&up(INTERFACE, vip));
@@ -295,11 +305,7 @@ fn bridge(namespace: &Namespace, name: &str) {
 
 fn wire_sender(host: &Namespace, shape: Shape) -> Machine {
     let namespace = Namespace::new("sender");
-    let peer = peer(ETH0, &namespace, shape);
-    host.ip(&format!(
-        "link add {} address {HOST_MAC} {peer}",
-        queues(INTERFACE, shape)
-    ));
+    connect(host, &namespace, ETH0, shape);
     let addresses = sender_address();
     namespace.ip(&up(ETH0, addresses));
     Machine {
@@ -350,17 +356,22 @@ fn machine(
     }
 }
 
-fn queues(name: &str, shape: Shape) -> String {
-    let n = shape.queues;
-    format!("name {name} numtxqueues {n} numrxqueues {n}")
-}
-
-fn peer(name: &str, namespace: &Namespace, shape: Shape) -> String {
-    let n = shape.queues;
-    format!(
-        "type veth peer name {name} numtxqueues {n} numrxqueues {n} netns {}",
-        namespace.name()
-    )
+/// Connects [`INTERFACE`] of `host` with `peer` in the namespace `there`.
+fn connect(host: &Namespace, there: &Namespace, peer: &str, shape: Shape) {
+    match shape.cable {
+        Cable::Veth => {
+            let queues = format!("numtxqueues {0} numrxqueues {0}", shape.queues);
+            host.ip(&format!(
+                "link add {INTERFACE} {queues} type veth peer name {peer} {queues} netns {}",
+                there.name()
+            ));
+        }
+        Cable::Cards(here, other) => {
+            host.adopt(here, INTERFACE);
+            there.adopt(other, peer);
+        }
+    }
+    host.ip(&format!("link set {INTERFACE} address {HOST_MAC}"));
 }
 
 fn up(interface: &str, Addresses { v4, v6 }: Addresses) -> String {

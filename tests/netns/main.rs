@@ -13,7 +13,7 @@
 
 use std::process::ExitCode;
 
-use harness::Suite;
+use common::harness::{self, Suite};
 use libtest_mimic::Arguments;
 
 mod allocations;
@@ -25,7 +25,6 @@ mod footprint;
 mod forwarding;
 mod golden;
 mod ground;
-mod harness;
 mod hotpath;
 mod lifecycle;
 mod listeners;

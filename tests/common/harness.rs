@@ -4,7 +4,7 @@ use std::{env, path::Path};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::common::sys;
+use super::sys;
 
 /// The tests, in the order in which they run.
 #[derive(Default)]
@@ -29,8 +29,8 @@ impl Suite {
         &mut self,
         name: &str,
         programs: &'static [&'static str],
-        needs: fn() -> Result<(), String>,
-        test: fn(),
+        needs: impl FnOnce() -> Result<(), String> + Send + 'static,
+        test: impl FnOnce() + Send + 'static,
     ) {
         let run = move || match present(programs).and_then(|()| needs()) {
             Ok(()) => {
