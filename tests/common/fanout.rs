@@ -154,7 +154,8 @@ impl Fanout {
         self.metrics_when(listener, |_| true)
     }
 
-    fn metrics_when(&self, listener: &str, enough: impl Fn(&Metrics) -> bool) -> Metrics {
+    /// The metrics once they are `enough`, and `listener` forwarded or dropped all that it received.
+    pub fn metrics_when(&self, listener: &str, enough: impl Fn(&Metrics) -> bool) -> Metrics {
         let mut last = String::new();
         let at_rest = wait_for(|| {
             let metrics = self.metrics();

@@ -29,6 +29,7 @@ mod hotpath;
 mod lifecycle;
 mod listeners;
 mod mutation;
+mod overload;
 mod pass;
 mod program;
 mod queues;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         listeners::register,
         queues::register,
         hotpath::register,
+        overload::register,
         userspace::register,
         rsyslog::register,
         program::register,
