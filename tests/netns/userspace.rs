@@ -27,6 +27,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("userspace::several_binds", several_binds);
     suite.test("userspace::exact_before_wildcard", exact_before_wildcard);
     suite.test("userspace::one_interface_or_any", one_interface_or_any);
+    suite.test("userspace::beside_af_xdp", beside_af_xdp);
     suite.test("userspace::idle", idle);
     sizes::register(suite);
     faults::register(suite);
@@ -179,6 +180,37 @@ fn assert_info(metrics: &Metrics) {
         ];
         assert_eq!(metrics.sum("fanout_listener_info", &labels), 1);
     }
+}
+
+/// On one interface: what no program takes comes to the sockets, also for the same address and port.
+fn beside_af_xdp() {
+    let network = network();
+    let (target, family) = (network.target(Family::V4), Family::V4);
+    let bind = target.to_string();
+    let config = network.listener("rings", &bind, family)
+        + &network.listener("sockets", &bind.replace(":514", ":1514"), family)
+        + ONE_WORKER
+        + &network
+            .listener("rest", &bind, family)
+            .replace(&format!("interface = {INTERFACE}\n"), "")
+        + ONE_WORKER;
+    let fanout = Fanout::start(&network.host, &config);
+    fanout.wait_for_log("configured listeners af_xdp=1 tc_ebpf=0 xdp=0 userspace=2");
+    let to = network.downstreams(family);
+    let sender = &network.sender.namespace;
+    for (from, port, listener) in [
+        (sender, PORT, "rings"),
+        (sender, 1514, "sockets"),
+        (to[0].0, PORT, "rest"),
+    ] {
+        let traffic = Traffic::new((target.ip(), port).into(), 300);
+        let delivery = delivery::between(from, &to, &traffic);
+        delivery.assert_whole();
+        delivery.assert_in_turn();
+        let metrics = fanout.metrics_at_rest(listener, 300);
+        assert_eq!(metrics.dropped(listener), 0, "{}", metrics.text);
+    }
+    fanout.stop();
 }
 
 /// Before and after traffic, on all workers.

@@ -5,7 +5,7 @@ use std::{net::UdpSocket, os::unix::fs::PermissionsExt, path::Path, process::Com
 use super::{ONE_WORKER, assert_perfect_but_source, network};
 use crate::{
     common::{
-        delivery,
+        delivery::{self, Delivery},
         fanout::{self, Fanout, PATIENCE, wait_for},
         sender::Traffic,
         topology::{Family, INTERFACE, Topology},
@@ -139,8 +139,18 @@ fn port_unreachable() {
 
 /// Without a way to a downstream the others get all; with none to any, all is dropped and counted.
 fn no_route() {
+    for (source, check) in [
+        ("rewrite", assert_perfect_but_source as fn(&Delivery)),
+        ("keep", Delivery::assert_perfect),
+    ] {
+        lose_routes(source, check);
+    }
+}
+
+fn lose_routes(source: &str, check: fn(&Delivery)) {
     let network = network();
-    let fanout = Fanout::start(&network.host, &(network.config(Family::V4) + ONE_WORKER));
+    let config = network.config(Family::V4) + &format!("{ONE_WORKER}source = {source}\n");
+    let fanout = Fanout::start(&network.host, &config);
     let all = network.downstreams(Family::V4);
     let traffic = Traffic::new(network.target(Family::V4), 300);
     network
@@ -148,7 +158,7 @@ fn no_route() {
         .ip(&format!("route add unreachable {}/32", all[2].1.ip()));
     fanout.wait_for_log("downstream is out of turn listener=syslog name=receiver-3");
     let two = delivery::between(&network.sender.namespace, &all[..2], &traffic);
-    assert_perfect_but_source(&two);
+    check(&two);
     network.host.ip("link set ens6 down");
     fanout.wait_for_log("no downstream left");
     traffic.send(&network.sender.namespace);
@@ -162,7 +172,7 @@ fn no_route() {
     fanout.wait_for_log("downstreams are back");
     wait_for(|| (fanout.metrics().sum("fanout_downstream_up", &[]) == 3).then_some(()))
         .expect("all are up again");
-    assert_perfect_but_source(&delivery::of(&network, Family::V4, &traffic));
+    check(&delivery::of(&network, Family::V4, &traffic));
     fanout.stop();
 }
 

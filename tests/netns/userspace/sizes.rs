@@ -27,6 +27,10 @@ pub fn register(suite: &mut Suite) {
         &["ethtool"],
         merged_by_the_host,
     );
+    suite.test(
+        "userspace::too_large_to_be_segmented",
+        too_large_to_be_segmented,
+    );
     suite.test("userspace::mixed_sizes", mixed_sizes);
     suite.test("userspace::empty_and_largest", empty_and_largest);
     suite.test("userspace::larger_than_taken", larger_than_taken);
@@ -39,6 +43,15 @@ pub fn register(suite: &mut Suite) {
 /// 32 datagrams arrive as one; each has its own turn.
 fn segmented_by_the_sender() {
     forward_segmented(&network());
+}
+
+/// What the kernel can't cut for so small an egress goes one by one, in fragments.
+fn too_large_to_be_segmented() {
+    let network = network();
+    network.host.ip("link set ens6 mtu 1280");
+    for family in [Family::V4, Family::V6] {
+        forward_one_size(&network, family, "rewrite", 1400);
+    }
 }
 
 /// The host's interface merges what comes, and its egress cuts again.
@@ -56,23 +69,27 @@ fn merged_by_the_host() {
 fn forward_segmented(network: &Topology) {
     for family in [Family::V4, Family::V6] {
         for (source, size) in [("rewrite", 77), ("keep", 77), ("rewrite", 1400)] {
-            let keys = format!("{ONE_WORKER}source = {source}\n");
-            let fanout = Fanout::start(&network.host, &(network.config(family) + &keys));
-            let traffic = Traffic {
-                segmented: true,
-                sizes: size..=size,
-                ..Traffic::new(network.target(family), 10_000)
-            };
-            let delivery = delivery::of(network, family, &traffic);
-            delivery.assert_whole();
-            delivery.assert_in_turn();
-            if source == "keep" {
-                delivery.assert_source_kept();
-            }
-            forwarding::assert_counted(&fanout, &delivery);
-            fanout.stop();
+            forward_one_size(network, family, source, size);
         }
     }
+}
+
+fn forward_one_size(network: &Topology, family: Family, source: &str, size: usize) {
+    let keys = format!("{ONE_WORKER}source = {source}\n");
+    let fanout = Fanout::start(&network.host, &(network.config(family) + &keys));
+    let traffic = Traffic {
+        segmented: true,
+        sizes: size..=size,
+        ..Traffic::new(network.target(family), 10_000)
+    };
+    let delivery = delivery::of(network, family, &traffic);
+    delivery.assert_whole();
+    delivery.assert_in_turn();
+    if source == "keep" {
+        delivery.assert_source_kept();
+    }
+    forwarding::assert_counted(&fanout, &delivery);
+    fanout.stop();
 }
 
 /// Sizes that differ from datagram to datagram, and sizes in front of and behind the egress' limit.
