@@ -86,7 +86,11 @@ pub fn open(
     // port (net/ipv4/udp.c, udp4_lib_lookup2): those on an interface must go before those on any. It puts
     // the latest first; with IPv6 last (udp_lib_get_port).
     listeners.sort_by_key(|(_, listener)| listener.interface.is_some() != is_ipv6(listener));
-    let open = |(index, listener)| Listener::open(index, listener, cores);
+    let everywhere: Vec<_> = (listeners.iter())
+        .flat_map(|(_, listener)| listener.binds.clone())
+        .filter(|bind| bind.ip().is_unspecified())
+        .collect();
+    let open = |(index, listener)| Listener::open(index, listener, cores, &everywhere);
     listeners.into_iter().map(open).collect()
 }
 
@@ -96,7 +100,13 @@ fn is_ipv6(listener: &config::Listener) -> bool {
 }
 
 impl Listener {
-    fn open(index: u32, config: config::Listener, cores: usize) -> Result<Self, Error> {
+    /// `everywhere` are the binds to any address.
+    fn open(
+        index: u32,
+        config: config::Listener,
+        cores: usize,
+        everywhere: &[SocketAddr],
+    ) -> Result<Self, Error> {
         if config.source == Source::Keep {
             sys::socket::raw_ip(is_ipv6(&config))
                 .map_err(|error| Error::Keep(config.name.clone(), error))?;
@@ -114,7 +124,11 @@ impl Listener {
                 thread: None,
             });
         let downstream = |downstream: &config::Downstream| {
-            Downstream::new(downstream.clone(), config.source, count)
+            let to = downstream.address;
+            let is_same =
+                |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
+            let port_is_ours = everywhere.iter().any(is_same);
+            Downstream::new(downstream.clone(), config.source, port_is_ours, count)
         };
         Ok(Self {
             downstreams: config.downstreams.iter().map(downstream).collect(),
@@ -172,9 +186,9 @@ impl Listener {
         for downstream in &mut self.downstreams {
             let path = paths.get(&downstream.config().address.ip());
             let path = path.and_then(|path| path.as_ref().ok());
-            if let Err(error) = downstream.route(path) {
+            if let Err(why) = downstream.route(path) {
                 warn!(
-                    "downstream is out of turn {} reason=\"no socket: {error}\"",
+                    "downstream is out of turn {} reason=\"{why}\"",
                     self.config.who(downstream.config())
                 );
             }

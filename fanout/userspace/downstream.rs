@@ -30,8 +30,10 @@ const SEND_WAIT_MS: u32 = 10;
 pub(super) struct Downstream {
     config: config::Downstream,
     source: Source,
+    /// Whether a listener takes its port on all addresses of the host.
+    port_is_ours: bool,
     state: State,
-    /// The way that the sockets were opened for, if there is one.
+    /// The way that was taken, or refused for good.
     path: Option<Path>,
     /// One for each worker.
     sides: Vec<Side>,
@@ -66,10 +68,16 @@ pub(super) enum Change {
 }
 
 impl Downstream {
-    pub(super) fn new(config: config::Downstream, source: Source, workers: usize) -> Self {
+    pub(super) fn new(
+        config: config::Downstream,
+        source: Source,
+        port_is_ours: bool,
+        workers: usize,
+    ) -> Self {
         Self {
             config,
             source,
+            port_is_ours,
             state: State::Fine,
             path: None,
             sides: (0..workers).map(|_| Side::default()).collect(),
@@ -80,27 +88,48 @@ impl Downstream {
         &self.config
     }
 
-    /// Takes `path`, if there is one: sockets know their source address from when they are connected.
-    pub(super) fn route(&mut self, path: Option<&Path>) -> io::Result<()> {
+    /// Takes `path`, if there is one and it is another than before: sockets know their source address
+    /// from when they are connected.
+    ///
+    /// # Errors
+    /// Why datagrams can't go there.
+    pub(super) fn route(&mut self, path: Option<&Path>) -> Result<(), String> {
         if self.path.as_ref() == path {
             return Ok(());
         }
-        self.path = None;
+        self.path = path.cloned();
         for side in &mut self.sides {
             side.socket = None;
         }
-        if let Some(path) = path {
-            for side in &mut self.sides {
-                side.socket = Some(Arc::new(open(self.config.address, self.source)?));
+        let Some(path) = path else {
+            return Ok(());
+        };
+        if self.port_is_ours && self.is_local(path) {
+            return Err("fanout itself has that port of this host: a loop".to_owned());
+        }
+        for side in &mut self.sides {
+            match open(self.config.address, self.source) {
+                Ok(socket) => side.socket = Some(socket.into()),
+                Err(error) => {
+                    // The next time may be another story.
+                    self.path = None;
+                    return Err(format!("no socket: {error}"));
+                }
             }
-            self.path = Some(path.clone());
         }
         Ok(())
     }
 
+    /// The kernel sends to a local address from that address.
+    fn is_local(&self, path: &Path) -> bool {
+        let ip = self.config.address.ip();
+        ip.is_loopback() || path.source == Some(ip)
+    }
+
     /// Whether datagrams go there.
     pub(super) fn is_up(&self) -> bool {
-        self.path.is_some() && !matches!(self.state, State::Refused(_))
+        let is_open = self.sides.iter().all(|side| side.socket.is_some());
+        is_open && !matches!(self.state, State::Refused(_))
     }
 
     /// What worker number `worker` needs to send there, if datagrams go there.

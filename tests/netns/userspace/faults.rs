@@ -1,6 +1,11 @@
 //! What goes wrong around a listener, and what it may not do.
 
-use std::{net::UdpSocket, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
 
 use super::{ONE_WORKER, assert_perfect_but_source, network};
 use crate::{
@@ -8,7 +13,7 @@ use crate::{
         delivery::{self, Delivery},
         fanout::{self, Fanout, PATIENCE, wait_for},
         sender::Traffic,
-        topology::{Family, INTERFACE, Topology},
+        topology::{self, Family, INTERFACE, PORT, Topology},
     },
     harness::Suite,
 };
@@ -19,6 +24,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("userspace::receive_buffer_full", receive_buffer_full);
     suite.test("userspace::port_unreachable", port_unreachable);
     suite.test("userspace::no_route", no_route);
+    suite.test("userspace::loops", loops);
     suite.test("userspace::killed", killed);
     suite.test("userspace::second_instance", second_instance);
     suite.test("userspace::not_to_be_bound", not_to_be_bound);
@@ -174,6 +180,33 @@ fn lose_routes(source: &str, check: fn(&Delivery)) {
         .expect("all are up again");
     check(&delivery::of(&network, Family::V4, &traffic));
     fanout.stop();
+}
+
+/// A downstream that is the host itself, on a port that a listener has on all addresses, gets nothing.
+fn loops() {
+    let network = network();
+    let own = topology::host_address();
+    for (family, any, local) in [
+        (Family::V4, "0.0.0.0:514", "127.0.0.1:514"),
+        (Family::V6, "[::]:514", "[::1]:514"),
+    ] {
+        let own = SocketAddr::new(own.of(family), PORT);
+        let config = network.listener("syslog", any, family)
+            + ONE_WORKER
+            + &format!("downstream.own = {own}\ndownstream.local = {local}\n");
+        let fanout = Fanout::start(&network.host, &config);
+        let loops = fanout.logged("WARN");
+        assert_eq!(loops.len(), 2, "{}", fanout.log());
+        assert!(
+            loops.iter().all(|line| line.ends_with("a loop\"")),
+            "{loops:?}"
+        );
+        let traffic = Traffic::new(network.target(family), 300);
+        assert_perfect_but_source(&delivery::of(&network, family, &traffic));
+        let metrics = fanout.metrics_at_rest("syslog", 300);
+        assert_eq!(metrics.sum("fanout_downstream_up", &[]), 3);
+        fanout.stop();
+    }
 }
 
 /// The port is free at once.
