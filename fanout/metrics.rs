@@ -125,9 +125,9 @@ impl ListenerCounters {
     }
 }
 
-/// What one worker counts of one downstream of one listener.
+/// What one worker counts of one downstream of one listener. Aligned as [`ListenerCounters`] are.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(align(128))]
 pub struct DownstreamCounters {
     /// Handed to the kernel's transmit path.
     pub forwarded: Traffic,

@@ -8,8 +8,10 @@ use std::sync::{
 
 use crate::{forward::Table, mailbox::Mailbox, xsk::socket::Transmit};
 
-/// One worker's, shared with the supervisor.
+/// One worker's, shared with the supervisor. Aligned, for the worker writes into it with every batch: see
+/// [`ListenerCounters`](crate::metrics::ListenerCounters).
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Inbox {
     /// What the worker is told.
     pub mailbox: Mailbox<Mail>,
