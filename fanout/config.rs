@@ -199,16 +199,25 @@ pub enum Mode {
     /// XDP program → AF_XDP socket → worker.
     #[default]
     AfXdp,
+    /// TC ingress program → out.
+    TcEbpf,
+    /// XDP program → out.
+    Xdp,
     /// UDP sockets.
     Userspace,
 }
 
 impl Mode {
+    /// Those that are served on an interface by eBPF programs.
+    pub const ON_INTERFACE: [Self; 3] = [Self::AfXdp, Self::TcEbpf, Self::Xdp];
+
     /// Its word in the config, the metrics and the log.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::AfXdp => "af_xdp",
+            Self::TcEbpf => "tc_ebpf",
+            Self::Xdp => "xdp",
             Self::Userspace => "userspace",
         }
     }
@@ -237,7 +246,7 @@ impl Source {
         match mode {
             // Keeping it takes privileges there.
             Mode::Userspace => Self::Rewrite,
-            Mode::AfXdp => Self::Keep,
+            Mode::AfXdp | Mode::TcEbpf | Mode::Xdp => Self::Keep,
         }
     }
 }

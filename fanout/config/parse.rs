@@ -143,7 +143,7 @@ fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
             keys.required("interface", value::interface_name)
         },
         binds: keys.required_list("bind", value::bind),
-        vlan: keys.value_in(&[Mode::AfXdp], "vlan", |text| number(text, 1..=4094)),
+        vlan: keys.value_in(&Mode::ON_INTERFACE, "vlan", |text| number(text, 1..=4094)),
         downstreams: downstreams(keys),
         source: keys
             .value("source", choice)

@@ -58,6 +58,8 @@ impl Choice for BusyPoll {
 impl Choice for Mode {
     const WORDS: &'static [(&'static str, Self)] = &[
         (Self::AfXdp.name(), Self::AfXdp),
+        (Self::TcEbpf.name(), Self::TcEbpf),
+        (Self::Xdp.name(), Self::Xdp),
         (Self::Userspace.name(), Self::Userspace),
     ];
 }
