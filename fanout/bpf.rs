@@ -1,12 +1,14 @@
-//! The XDP program of one interface and its maps: load, attach, fill, read.
+//! The eBPF programs of one interface and their maps: load, attach, fill, read.
 //!
-//! It logs nothing and decides nothing: what is bound and where the sockets are, its owner says. The
-//! program goes when its [`Program`] is dropped or the process ends, however it ends (`bpf_link`).
+//! It logs nothing and decides nothing: what is bound, where the sockets are and where datagrams go, its
+//! owner says. The programs go when their [`Programs`] is dropped or the process ends, however it ends
+//! (`bpf_link`).
 //!
 //! Kernel: `Documentation/bpf/`, `net/core/dev.c` (`dev_xdp_attach`).
 
 mod attach;
 mod error;
+mod forwarding;
 
 use std::{
     collections::HashMap,
@@ -22,10 +24,14 @@ use aya::{
 };
 use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
 
-use self::error::{Cause, os_error};
 pub use self::{
     attach::{Attached, Mode},
     error::Error,
+    forwarding::Received,
+};
+use self::{
+    error::{Cause, os_error},
+    forwarding::Forwarding,
 };
 use crate::{
     config,
@@ -51,40 +57,44 @@ impl Loader {
         Self(loader)
     }
 
-    /// Loads the program for an interface: not attached, no binds, no sockets.
+    /// Makes the programs and maps of an interface: nothing attached, no binds, no sockets, no next hops.
+    /// `downstreams` is how many can be counted that the programs forward to by themselves.
     ///
     /// # Errors
     /// [`Error::Load`]
-    pub fn load(&mut self, link: &Link) -> Result<Program, Error> {
-        self.try_load(link).map_err(|cause| Error::Load {
-            interface: link.name.clone(),
-            cause,
-        })
+    pub fn load(&mut self, link: &Link, downstreams: u32) -> Result<Programs, Error> {
+        self.try_load(link, downstreams)
+            .map_err(|cause| Error::Load {
+                interface: link.name.clone(),
+                cause,
+            })
     }
 
-    fn try_load(&mut self, link: &Link) -> Result<Program, Cause> {
+    fn try_load(&mut self, link: &Link, downstreams: u32) -> Result<Programs, Cause> {
+        self.0.map_max_entries(abi::FORWARDED, downstreams.max(1));
         let mut ebpf = self.0.load(OBJECT)?;
-        let mut program = Program {
+        let mut programs = Programs {
             interface: link.name.clone(),
             ifindex: link.index,
             settings: Interface {
                 mac: link.mac,
                 any_wildcard: 0,
                 any_tagged: 0,
+                skb_mode: 0,
+                reserved: [0; 7],
             },
             present: HashMap::new(),
             binds: map(&mut ebpf, abi::BINDS)?,
             sockets: map(&mut ebpf, abi::XSKS)?,
             passed: map(&mut ebpf, abi::PASSED)?,
             settings_map: map(&mut ebpf, abi::INTERFACE)?,
+            forwarding: Forwarding::new(&mut ebpf)?,
             link: None,
             ebpf,
         };
-        program.xdp()?.load()?;
-        program
-            .settings_map
-            .set(0, program.settings.to_bytes(), 0)?;
-        Ok(program)
+        let settings = programs.settings.to_bytes();
+        programs.settings_map.set(0, settings, 0)?;
+        Ok(programs)
     }
 }
 
@@ -101,8 +111,8 @@ fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result
     map.try_into()
 }
 
-/// The program of one interface.
-pub struct Program {
+/// The programs of one interface.
+pub struct Programs {
     interface: String,
     ifindex: IfIndex,
     /// What keeps it attached.
@@ -113,20 +123,32 @@ pub struct Program {
     /// What `binds` holds.
     present: HashMap<BindKey, Bind>,
     // Keys and values as they lie in memory: the library's trait for others takes `unsafe`.
-    binds: maps::HashMap<MapData, [u8; size_of::<BindKey>()], [u32; 2]>,
+    binds: maps::HashMap<MapData, [u8; size_of::<BindKey>()], [u32; 3]>,
     sockets: XskMap<MapData>,
     passed: PerCpuArray<MapData, u64>,
     settings_map: maps::Array<MapData, [u8; size_of::<Interface>()]>,
+    forwarding: Forwarding,
 }
 
-impl Program {
-    /// Attaches it: natively or, if `wanted` allows, in skb mode. Some drivers take the link down for a
-    /// moment, or change their number of queues.
+impl Programs {
+    /// Attaches the XDP program: natively or, if `wanted` allows, in skb mode. Some drivers take the link
+    /// down for a moment, or change their number of queues.
     ///
     /// # Errors
-    /// [`Error::Occupied`], [`Error::Attach`], [`Error::OldKernel`]
-    pub fn attach(&mut self, wanted: config::Xdp) -> Result<Attached, Error> {
-        attach::attach(self, wanted)
+    /// [`Error::Load`], [`Error::Occupied`], [`Error::Attach`], [`Error::OldKernel`], [`Error::Map`]
+    pub fn attach_xdp(&mut self, wanted: config::Xdp) -> Result<Attached, Error> {
+        self.xdp()
+            .and_then(Xdp::load)
+            .map_err(|cause| Error::Load {
+                interface: self.interface.clone(),
+                cause: cause.into(),
+            })?;
+        let attached = attach::attach(self, wanted)?;
+        self.set(Interface {
+            skb_mode: (attached.mode == Mode::Skb).into(),
+            ..self.settings
+        })?;
+        Ok(attached)
     }
 
     /// The interface's MAC address has changed.
@@ -206,11 +228,7 @@ impl Program {
             let of_each_cpu = self
                 .passed
                 .get(&abi::passed_index(listener, reason), 0)
-                .map_err(|cause| match os_error(&cause).map(io::Error::kind) {
-                    // Not the entry: the library's only file, which says what CPUs there can be.
-                    Some(ErrorKind::NotFound) => Error::NoSys(self.interface.clone()),
-                    _ => self.failed("read what was passed", cause),
-                })?;
+                .map_err(|cause| self.not_read("read what was passed", cause))?;
             counts[reason as usize] = of_each_cpu.iter().sum();
         }
         Ok(counts)
@@ -233,19 +251,28 @@ impl Program {
             .try_into()
     }
 
-    fn failed(&self, operation: &'static str, cause: MapError) -> Error {
+    /// What kept a map with an entry for each CPU from being read.
+    fn not_read(&self, operation: &'static str, cause: MapError) -> Error {
+        match os_error(&cause).map(io::Error::kind) {
+            // Not the entry: the library's only file, which says what CPUs there can be.
+            Some(ErrorKind::NotFound) => Error::NoSys(self.interface.clone()),
+            _ => self.failed(operation, cause),
+        }
+    }
+
+    fn failed(&self, operation: &'static str, cause: impl Into<Cause>) -> Error {
         Error::Map {
             interface: self.interface.clone(),
             operation,
-            cause,
+            cause: cause.into(),
         }
     }
 }
 
 /// The maps have nothing to show.
-impl fmt::Debug for Program {
+impl fmt::Debug for Programs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program")
+        f.debug_struct("Programs")
             .field("interface", &self.interface)
             .field("link", &self.link)
             .field("settings", &self.settings)

@@ -46,6 +46,8 @@ pub struct Link {
     pub up: bool,
     /// The interface it tags frames for, if it is a VLAN device.
     pub vlan: Option<Vlan>,
+    /// Whether it is one end of a veth pair.
+    pub veth: bool,
     /// RX queues that the driver allocated; it may use fewer.
     pub allocated_rx_queues: u32,
 }
@@ -121,6 +123,7 @@ impl From<LinkMessage> for Link {
                 .flags
                 .contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running),
             vlan: None,
+            veth: false,
             allocated_rx_queues: 1,
         };
         let (mut parent, mut vlan_id, mut elsewhere) = (None, None, false);
@@ -133,7 +136,10 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Link(index) => parent = Some(IfIndex(index)),
                 // The parent is in another network namespace, and its number counts there.
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-                LinkAttribute::LinkInfo(info) => vlan_id = vlan(&info),
+                LinkAttribute::LinkInfo(info) => {
+                    vlan_id = vlan(&info);
+                    link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
+                }
                 _ => {}
             }
         }

@@ -10,6 +10,7 @@ mod snapshot;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use fanout_ebpf::abi::DropReason;
 pub use file::MetricsFile;
 pub use render::render;
 pub use snapshot::{
@@ -52,47 +53,6 @@ impl Traffic {
     pub fn count_all(&self, packets: usize, bytes: usize) {
         self.packets.add(packets as u64);
         self.bytes.add(bytes as u64);
-    }
-}
-
-/// Why a datagram that a listener received went nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// No downstream is usable.
-    NoDownstream,
-    /// Larger than the egress takes.
-    TooBig,
-    /// The TX ring (or the socket's send buffer) is full.
-    TxFull,
-    /// The kernel refused to send it.
-    SendFailed,
-    /// A worker was too slow to empty its socket's receive buffer. The kernel drops these, and counts
-    /// what it merged as one.
-    ReceiveBufferFull,
-}
-
-impl DropReason {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::NoDownstream,
-        Self::TooBig,
-        Self::TxFull,
-        Self::SendFailed,
-        Self::ReceiveBufferFull,
-    ];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The value of the metrics' `reason` label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoDownstream => "no_downstream",
-            Self::TooBig => "too_big",
-            Self::TxFull => "tx_full",
-            Self::SendFailed => "send_failed",
-            Self::ReceiveBufferFull => "receive_buffer_full",
-        }
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Path {
     /// The MAC address of the next hop; `None` if the kernel has to send: to a local address, into
     /// a tunnel, or where there are no MAC addresses.
     pub mac: Option<[u8; 6]>,
+    /// Whose MAC address that is: the router, or the destination itself.
+    pub next_hop: IpAddr,
+    /// Whether the destination is an address of this host.
+    pub local: bool,
     /// Largest IP packet that goes this way.
     pub mtu: u32,
     /// The source address that the kernel would choose.
@@ -141,7 +145,7 @@ impl Resolver {
                         Unreachable::NoNeighbor(address, usable.0.name.clone())
                     })?),
                 };
-                Ok(path(usable, mac))
+                Ok(path(to, usable, mac))
             }
             None => Err(Unreachable::NoRoute(String::new())),
         });
@@ -206,13 +210,15 @@ fn usable<'a>(
 /// Whose MAC address is needed; `None` if nobody's is.
 fn next_hop((link, route): Usable<'_>, destination: IpAddr) -> Option<NextHop> {
     let address = route.gateway.unwrap_or(destination);
-    (link.neighbors && !route.kernel_only).then_some((link.index, address))
+    (link.neighbors && !route.is_kernel_only()).then_some((link.index, address))
 }
 
-fn path((link, route): Usable<'_>, mac: Option<[u8; 6]>) -> Path {
+fn path(to: IpAddr, (link, route): Usable<'_>, mac: Option<[u8; 6]>) -> Path {
     Path {
         link: link.clone(),
         mac,
+        next_hop: route.gateway.unwrap_or(to),
+        local: route.local,
         mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         source: route.source,
     }

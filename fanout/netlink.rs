@@ -151,15 +151,19 @@ pub(crate) fn messages(
 fn words(after_code: &[u8]) -> Option<String> {
     const REQUEST_HEADER: usize = 16;
     const NLMSGERR_ATTR_MSG: u16 = 1;
-    let mut rest = after_code.get(REQUEST_HEADER..)?;
-    loop {
-        let len = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
-        let value = rest.get(4..len)?;
-        if kind == NLMSGERR_ATTR_MSG {
-            let text = value.split(|&byte| byte == 0).next()?;
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        rest = rest.get(len.next_multiple_of(4)..)?;
-    }
+    let mut attributes = attributes(after_code.get(REQUEST_HEADER..)?);
+    let (_, value) = attributes.find(|&(kind, _)| kind == NLMSGERR_ATTR_MSG)?;
+    let text = value.split(|&byte| byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Kind and value of each attribute (`struct nlattr`); ends where they make no sense.
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }

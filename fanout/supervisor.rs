@@ -17,10 +17,11 @@ use std::{
 use log::{info, warn};
 
 use crate::{
-    af_xdp::{self, Interface},
     bpf,
     config::{Config, Cpus, Mode},
     events::Events,
+    in_kernel::Refused,
+    interface::{self, Interface},
     link::{Links, QueueId},
     metrics::{MetricsFile, Reload, Snapshot},
     neighbor::{Paths, Resolver},
@@ -44,11 +45,13 @@ pub enum Fault {
     /// An interface that the config names and the host has not.
     NoInterface(String),
     /// An interface could not be set up.
-    Interface(af_xdp::Error),
+    Interface(interface::Error),
     /// A listener in userspace mode could not be set up.
     Userspace(userspace::Error),
     /// An interface forwards no more.
     Stopped(String),
+    /// A downstream can't be sent to in its listener's mode.
+    Refused(Refused),
     /// The kernel's netlink.
     Netlink(Refusal),
     /// Another system call, and what it was to do.
@@ -67,14 +70,21 @@ impl fmt::Display for Fault {
             Self::Interface(error) => error.fmt(f),
             Self::Userspace(error) => error.fmt(f),
             Self::Stopped(why) => why.fmt(f),
+            Self::Refused(refused) => {
+                let reason = &refused.reason;
+                write!(
+                    f,
+                    "downstream can't be sent to {refused} reason=\"{reason}\""
+                )
+            }
             Self::Netlink(refusal) => write!(f, "netlink: {refusal}"),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
         }
     }
 }
 
-impl From<af_xdp::Error> for Fault {
-    fn from(error: af_xdp::Error) -> Self {
+impl From<interface::Error> for Fault {
+    fn from(error: interface::Error) -> Self {
         Self::Interface(error)
     }
 }
@@ -101,6 +111,8 @@ struct Supervisor {
     resolver: Resolver,
     events: Events,
     paths: Paths,
+    /// Downstreams whose paths can't be taken.
+    refused: Vec<Refused>,
     metrics: Option<MetricsFile>,
     /// Whether the log has said so.
     ready: bool,
@@ -122,8 +134,10 @@ pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
     }
     let count = |mode| config.listeners.iter().filter(|l| l.mode == mode).count();
     info!(
-        "configured listeners af_xdp={} tc_ebpf=0 xdp=0 userspace={}",
+        "configured listeners af_xdp={} tc_ebpf={} xdp={} userspace={}",
         count(Mode::AfXdp),
+        count(Mode::TcEbpf),
+        count(Mode::Xdp),
         count(Mode::Userspace)
     );
     let signals = Signals::new(&SIGNALS).map_err(|error| Fault::Io("can't read signals", error))?;
@@ -150,7 +164,7 @@ impl Supervisor {
             let listeners: Vec<_> = (0..)
                 .zip(config.listeners.iter().cloned())
                 .filter(|(_, listener)| {
-                    listener.mode == Mode::AfXdp
+                    matches!(listener.mode, Mode::AfXdp | Mode::Xdp)
                         && listener.interface.as_deref() == Some(&settings.name)
                 })
                 .collect();
@@ -177,6 +191,7 @@ impl Supervisor {
             resolver,
             events,
             paths,
+            refused: Vec::new(),
             metrics,
             ready: false,
         };
@@ -239,6 +254,9 @@ impl Supervisor {
                 for listener in &mut self.userspace {
                     listener.look();
                 }
+                if self.interfaces.iter().any(Interface::has_news) {
+                    changed.get_or_insert(now);
+                }
             }
             if now >= next_metrics {
                 next_metrics = now + self.config.metrics_interval;
@@ -288,18 +306,26 @@ impl Supervisor {
         for interface in &mut self.interfaces {
             interface.follow(self.resolver.links())?;
         }
-        if paths == self.paths {
+        let news = self.interfaces.iter().any(Interface::has_news);
+        if paths == self.paths && !news {
             return Ok(());
         }
         report::changes(&self.config.listeners, &self.paths, &paths, !self.ready);
         self.paths = paths;
+        let mut refused = Vec::new();
         for interface in &mut self.interfaces {
-            interface.route(&self.paths);
+            refused.extend(interface.route(&self.paths, self.resolver.links())?);
         }
         for listener in &mut self.userspace {
             listener.route(&self.paths);
         }
-        Ok(())
+        report::refused(&self.refused, &refused);
+        self.refused = refused;
+        match self.refused.first() {
+            // What can't work is better said at the start than found out in the night.
+            Some(refused) if !self.ready => Err(Fault::Refused(refused.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Logs that it is ready once every downstream has its next hop, or when its patience is `over`.

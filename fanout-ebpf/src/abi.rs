@@ -3,9 +3,16 @@
 //! Every struct is `repr(C)` without implicit padding (the kernel hashes a key byte by byte), and
 //! its size is asserted at compile time.
 
-use core::{
-    mem::offset_of,
-    net::{IpAddr, SocketAddr},
+mod counts;
+mod hop;
+mod reason;
+
+use core::{mem::offset_of, net::SocketAddr};
+
+pub use self::{
+    counts::{ListenerCounts, Traffic},
+    hop::{Egress, NextHop, mapped},
+    reason::{DropReason, PassReason},
 };
 
 /// Most listeners in one process; a listener's index is its place in the config.
@@ -14,6 +21,8 @@ pub const MAX_LISTENERS: usize = 64;
 pub const MAX_BINDS: u32 = 1024;
 /// Most RX queues of one interface that get an AF_XDP socket.
 pub const MAX_QUEUES: u32 = 64;
+/// Most interfaces that one interface's frames are redirected to.
+pub const MAX_DEVICES: u32 = 1024;
 
 /// Not a VLAN id (they have 12 bits). Each bind stands in [`BINDS`] a second time under this one, so
 /// that a packet which only its tag keeps from a listener is counted.
@@ -27,6 +36,17 @@ pub const XSKS: &str = "XSKS";
 pub const PASSED: &str = "PASSED";
 /// Array of one [`Interface`].
 pub const INTERFACE: &str = "INTERFACE";
+/// Array of arrays, listener → turn → [`NextHop`]: whose turn it is after whose. A listener's is replaced
+/// as a whole; one that has no usable downstream has one turn, of [`Egress::Nowhere`]. Entries of one
+/// inner array are as many as the cycle has turns (`BPF_F_INNER_MAP`, Linux 5.10).
+pub const TURNS: &str = "TURNS";
+/// Per-CPU array, listener → [`ListenerCounts`].
+pub const COUNTS: &str = "COUNTS";
+/// Per-CPU array, [`NextHop::downstream`] → [`Traffic`] that was sent there. As many entries as user space
+/// asks for at the load.
+pub const FORWARDED: &str = "FORWARDED";
+/// DEVMAP_HASH, ifindex → interface: those that [`Egress::OtherInterface`] leads to.
+pub const DEVICES: &str = "DEVICES";
 
 /// The upper 96 bits of the IPv4-mapped addresses, `::ffff:0:0/96`.
 pub const IPV4_MAPPED: u128 = 0xffff;
@@ -50,16 +70,12 @@ impl BindKey {
     /// The key of a configured bind.
     #[must_use]
     pub const fn new(bind: SocketAddr, vlan: Option<u16>) -> Self {
-        let address = match bind.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
         let vlan = match vlan {
             Some(id) => id,
             None => 0,
         };
         Self {
-            address,
+            address: mapped(bind.ip()),
             port_be: bind.port().to_be(),
             vlan,
         }
@@ -113,16 +129,32 @@ pub struct Bind {
     pub listener: u32,
     /// Largest IP packet that the listener takes, in bytes.
     pub max_packet_size: u32,
+    /// Which program forwards its datagrams.
+    pub way: Way,
 }
-const _: () = assert!(size_of::<Bind>() == 8);
+const _: () = assert!(size_of::<Bind>() == 12);
 const _: () = assert!(offset_of!(Bind, max_packet_size) == 4);
+const _: () = assert!(offset_of!(Bind, way) == 8);
 
 impl Bind {
     /// As it lies in memory.
     #[must_use]
-    pub const fn to_words(self) -> [u32; 2] {
-        [self.listener, self.max_packet_size]
+    pub const fn to_words(self) -> [u32; 3] {
+        [self.listener, self.max_packet_size, self.way as u32]
     }
+}
+
+/// By which way a listener's datagrams go. The programs share the binds, and each leaves alone what is not
+/// its own.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The XDP program hands them to AF_XDP sockets.
+    AfXdp,
+    /// The XDP program forwards them itself.
+    Xdp,
+    /// The XDP program passes them to the TC program, which forwards them.
+    Tc,
 }
 
 /// What the programs need to know of the interface they sit on.
@@ -135,77 +167,26 @@ pub struct Interface {
     pub any_wildcard: u8,
     /// 1 if a bind on it names a VLAN, else 0: saves untagged foreign datagrams a lookup.
     pub any_tagged: u8,
+    /// 1 if the XDP program is attached in skb mode, else 0: there a partial checksum must stay partial.
+    pub skb_mode: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
 }
-const _: () = assert!(size_of::<Interface>() == 8);
+const _: () = assert!(size_of::<Interface>() == 16);
 const _: () = assert!(offset_of!(Interface, any_wildcard) == 6);
 const _: () = assert!(offset_of!(Interface, any_tagged) == 7);
+const _: () = assert!(offset_of!(Interface, skb_mode) == 8);
 
 impl Interface {
     /// As it lies in memory.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 8] {
-        let mut bytes = [0; 8];
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&self.mac);
         bytes[6] = self.any_wildcard;
         bytes[7] = self.any_tagged;
+        bytes[8] = self.skb_mode;
         bytes
-    }
-}
-
-/// Why a packet that carried a listener's address and port went to the kernel.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassReason {
-    /// Not sent to the interface's own MAC address.
-    OtherMac,
-    /// Tagged with a VLAN that no listener names, or not tagged as the listener names it.
-    OtherVlan,
-    /// Any fragment of an IP packet.
-    Fragment,
-    /// IPv4 options.
-    IpOptions,
-    /// IPv6 extension headers.
-    ExtensionHeaders,
-    /// Lengths that contradict each other or the frame.
-    Malformed,
-    /// TTL or hop limit of 1 or less: the kernel answers.
-    TtlExceeded,
-    /// Larger than the listener takes.
-    TooBig,
-    /// Its RX queue has no AF_XDP socket.
-    NoSocket,
-}
-
-impl PassReason {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::OtherMac,
-        Self::OtherVlan,
-        Self::Fragment,
-        Self::IpOptions,
-        Self::ExtensionHeaders,
-        Self::Malformed,
-        Self::TtlExceeded,
-        Self::TooBig,
-        Self::NoSocket,
-    ];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The value of the metrics' `reason` label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OtherMac => "other_mac",
-            Self::OtherVlan => "other_vlan",
-            Self::Fragment => "fragment",
-            Self::IpOptions => "ip_options",
-            Self::ExtensionHeaders => "extension_headers",
-            Self::Malformed => "malformed",
-            Self::TtlExceeded => "ttl_exceeded",
-            Self::TooBig => "too_big",
-            Self::NoSocket => "no_socket",
-        }
     }
 }
 

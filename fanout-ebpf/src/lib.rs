@@ -1,10 +1,12 @@
 //! What the eBPF programs and user space share: the maps' keys and values, the Internet checksum,
-//! and the parser. `no_std`, no allocation, no dependency; tested on the host like any other crate.
+//! and what reads and rewrites a frame. `no_std`, no allocation, no dependency; tested on the host like any other crate.
 #![no_std]
 
 pub mod abi;
 pub mod checksum;
+pub mod frame;
 pub mod parse;
+pub mod rewrite;
 
 #[cfg(test)]
 extern crate std;

@@ -8,14 +8,19 @@
     reason = "the kernel's interface is pointers and link sections"
 )]
 
+mod binds;
+mod turn;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
-    macros::map,
-    maps::{Array, HashMap, PerCpuArray, XskMap},
+    bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
+    btf_maps,
+    macros::{btf_map, map},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, XskMap},
 };
-use fanout_ebpf::abi::{self, Bind, BindKey, Interface};
+use fanout_ebpf::abi::{
+    self, Bind, BindKey, Interface, ListenerCounts, MAX_LISTENERS, NextHop, Traffic,
+};
 
 /// Each bind also stands under [`abi::ANY_VLAN`], and a reload adds the new ones before it removes the old.
 /// Entries are allocated one by one: no memory is held for the many that are never used, and a removed
@@ -32,6 +37,23 @@ static PASSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(abi::PASSED_ENTR
 
 #[map]
 static INTERFACE: Array<Interface> = Array::with_max_entries(1, 0);
+
+/// One turn is as many as any: user space replaces the inner arrays by such as it needs.
+#[btf_map]
+static TURNS: btf_maps::ArrayOfMaps<
+    btf_maps::Array<NextHop, 1, { BPF_F_INNER_MAP as usize }>,
+    MAX_LISTENERS,
+> = btf_maps::ArrayOfMaps::new();
+
+#[map]
+static COUNTS: PerCpuArray<ListenerCounts> = PerCpuArray::with_max_entries(MAX_LISTENERS as u32, 0);
+
+/// User space says how many.
+#[map]
+static FORWARDED: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static DEVICES: DevMapHash = DevMapHash::with_max_entries(abi::MAX_DEVICES, 0);
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

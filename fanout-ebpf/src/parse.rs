@@ -1,25 +1,19 @@
 //! A frame → the UDP flow that it belongs to, and what (if anything) is irregular about it.
 //!
-//! The same code runs in the kernel and on the host. [`Frame`] holds the only bounds check and the only
-//! access to packet memory. Fields are read as bytes: with unaligned words (the linker's
-//! `allows-misaligned-mem-access`) a packet costs 3 ns less, but the stack is then written unaligned too,
-//! and the verifier refuses that. Checksums are not looked at.
+//! The same code runs in the kernel and on the host. Checksums are not looked at.
 //!
 //! RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 768 (UDP), IEEE 802.1Q (tags).
-#![expect(
-    unsafe_code,
-    reason = "the frame is a pair of pointers, as in the kernel"
-)]
 
-use core::{hint::black_box, marker::PhantomData};
-
-use crate::abi::{BindKey, IPV4_MAPPED, PassReason};
+use crate::{
+    abi::{BindKey, IPV4_MAPPED, PassReason},
+    frame::Frame,
+};
 
 const ETHERNET_LEN: usize = 14;
 const VLAN_TAG_LEN: usize = 4;
-const IPV4_LEN: usize = 20;
+pub(crate) const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
+pub(crate) const UDP_LEN: usize = 8;
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_8021Q: u16 = 0x8100;
@@ -42,93 +36,13 @@ const IPPROTO_DSTOPTS: u8 = 60;
 /// As far as a chain is followed; each more doubles the verifier's work on the rest.
 const MAX_EXTENSION_HEADERS: usize = 4;
 
-/// The bytes of a frame, from its destination MAC address on.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    start: *const u8,
-    end: *const u8,
-    bytes: PhantomData<&'a [u8]>,
-}
-
-impl Frame<'_> {
-    /// A frame by its limits, such as `data` and `data_end` of the kernel's `xdp_md`.
-    ///
-    /// # Safety
-    ///
-    /// Every byte from `start` up to (not including) `end` is readable as long as the frame is used.
-    #[must_use]
-    #[inline]
-    pub const unsafe fn new(start: *const u8, end: *const u8) -> Self {
-        Self {
-            start,
-            end,
-            bytes: PhantomData,
-        }
-    }
-
-    /// What follows the first `len` bytes; nothing if there are no more. A new start, not an offset that
-    /// is carried along: the verifier must see one pointer compared and read.
-    #[inline]
-    fn skip(self, len: usize) -> Self {
-        Self {
-            start: self.start.wrapping_add(len),
-            ..self
-        }
-    }
-
-    /// What follows the first `len` bytes, a number below `LIMIT` (a power of two) that is not constant. The
-    /// verifier of Linux 5.10 forgets its limits when it is put on the stack, and LLVM omits a mask that
-    /// is of no use in its eyes.
-    #[inline]
-    fn skip_variable<const LIMIT: usize>(self, len: usize) -> Self {
-        self.skip(black_box(len) & (LIMIT - 1))
-    }
-
-    /// Whether there are `len` bytes. A comparison of pointers: only from such a one does the verifier
-    /// learn what may be read.
-    #[inline]
-    fn has(self, len: usize) -> bool {
-        self.skip(len).start <= self.end
-    }
-
-    /// [`Self::has`], of a length that is not constant.
-    #[inline]
-    fn has_variable(self, len: usize) -> bool {
-        self.skip_variable::<0x1_0000>(len).start <= self.end
-    }
-
-    /// The `N` bytes at `offset`; `None` if the frame ends before.
-    #[inline]
-    fn read<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
-        if !self.has(offset + N) {
-            return None;
-        }
-        let field = self.skip(offset).start.cast::<[u8; N]>();
-        // SAFETY: these bytes lie before `end` (an address plus the lengths of one packet does not wrap),
-        // `new`'s caller promised that such are readable, and bytes need no alignment.
-        Some(unsafe { field.read() })
-    }
-
-    /// The big-endian number at `offset`.
-    #[inline]
-    fn u16(self, offset: usize) -> Option<u16> {
-        self.read(offset).map(u16::from_be_bytes)
-    }
-}
-
-impl<'a> From<&'a [u8]> for Frame<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        let limits = bytes.as_ptr_range();
-        // SAFETY: they are the limits of a slice that is borrowed for `'a`.
-        unsafe { Self::new(limits.start, limits.end) }
-    }
-}
-
 /// A frame that carries UDP, as far as its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The frame's destination MAC address.
     pub mac: [u8; 6],
+    /// Where the IP packet begins.
+    pub ip: usize,
     /// Where the datagram goes.
     pub key: BindKey,
     /// Length of the IP packet by its own header, in bytes; the frame may be longer (padding).
@@ -146,11 +60,13 @@ pub struct Flow {
 pub fn parse(frame: Frame<'_>) -> Option<Flow> {
     let mut ethertype = frame.u16(ETHERNET_LEN - 2)?;
     let mut ip = frame.skip(ETHERNET_LEN);
+    let mut ip_at = ETHERNET_LEN;
     let mut vlan = 0;
     if ethertype == ETH_P_8021Q {
         vlan = ip.u16(0)? & VLAN_VID_MASK;
         ethertype = ip.u16(2)?;
         ip = ip.skip(VLAN_TAG_LEN);
+        ip_at += VLAN_TAG_LEN;
     }
     let Datagram {
         address,
@@ -164,6 +80,7 @@ pub fn parse(frame: Frame<'_>) -> Option<Flow> {
     };
     Some(Flow {
         mac: frame.read(0)?,
+        ip: ip_at,
         key: BindKey {
             address,
             port_be,

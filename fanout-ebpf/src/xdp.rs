@@ -1,16 +1,28 @@
-//! The XDP program of `af_xdp` listeners: a datagram of theirs goes to the AF_XDP socket of its RX queue,
-//! all else to the kernel untouched.
+//! The XDP program. A datagram of an `af_xdp` listener goes to the AF_XDP socket of its RX queue, one of an
+//! `xdp` listener to its next hop, all else to the kernel untouched.
 //!
 //! Without `xdp.frags`: where a frame would take several buffers (jumbo MTU), drivers refuse the native
-//! attach, and say so. It changes no byte and drops nothing.
+//! attach, and say so.
 
-use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    macros::xdp,
+    programs::XdpContext,
+};
 use fanout_ebpf::{
-    abi::{self, Bind, BindKey, Interface, PassReason},
-    parse::{Frame, parse},
+    abi::{DropReason, Egress, Interface, NextHop, PassReason, Way},
+    checksum::Sum,
+    frame::{Frame, FrameMut},
+    parse::{Flow, parse},
+    rewrite::{self, Chunk, LARGE, Partial, SMALL},
 };
 
-use crate::{BINDS, INTERFACE, PASSED, XSKS};
+use crate::{
+    DEVICES, INTERFACE, XSKS,
+    binds::{count_passed, lookup, lookup_other_vlan},
+    turn::{self, Turn},
+};
 
 #[xdp]
 #[expect(
@@ -18,12 +30,12 @@ use crate::{BINDS, INTERFACE, PASSED, XSKS};
     reason = "what the macro calls it with"
 )]
 fn fanout_xdp(ctx: XdpContext) -> u32 {
-    redirect(&ctx).unwrap_or(XDP_PASS)
+    decide(&ctx).unwrap_or(XDP_PASS)
 }
 
-/// The action for a packet. `None`: it is not a listener's.
+/// The action for a packet. `None`: it is not a listener's, or not for this program.
 #[inline]
-fn redirect(ctx: &XdpContext) -> Option<u32> {
+fn decide(ctx: &XdpContext) -> Option<u32> {
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let flow = parse(frame)?;
@@ -32,6 +44,9 @@ fn redirect(ctx: &XdpContext) -> Option<u32> {
         Some(bind) => (bind, false),
         None => (lookup_other_vlan(&flow.key, interface)?, true),
     };
+    if bind.way == Way::Tc {
+        return None;
+    }
     let reason = if flow.mac != interface.mac {
         PassReason::OtherMac
     } else if other_vlan {
@@ -40,45 +55,110 @@ fn redirect(ctx: &XdpContext) -> Option<u32> {
         reason
     } else if flow.ip_len > bind.max_packet_size as usize {
         PassReason::TooBig
+    } else if bind.way == Way::Xdp {
+        return forward(ctx, &flow, interface, bind.listener);
     } else {
         match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
             Ok(action) => return Some(action),
             Err(_) => PassReason::NoSocket,
         }
     };
-    count(bind.listener, reason);
+    count_passed(bind.listener, reason);
     Some(XDP_PASS)
 }
 
-/// The bind of a destination: its own, else the wildcard's.
+/// Sends a datagram to the next hop whose turn it is, or drops and counts it.
 #[inline]
-fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
-    bind(key).or_else(|| {
-        (interface.any_wildcard != 0)
-            .then(|| bind(&key.wildcard()))
-            .flatten()
-    })
-}
-
-/// The bind that a destination would have with another tag, or with none.
-#[inline]
-fn lookup_other_vlan(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
-    (key.vlan != 0 || interface.any_tagged != 0)
-        .then(|| lookup(&key.any_vlan(), interface))
-        .flatten()
+fn forward(ctx: &XdpContext, flow: &Flow, interface: Interface, listener: u32) -> Option<u32> {
+    let turn = Turn::begin(listener, ctx.rx_queue_index(), flow.ip_len)?;
+    let sent = turn
+        .next(listener, flow.ip_len)
+        .and_then(|hop| send(ctx, flow, interface, hop));
+    Some(sent.unwrap_or_else(|reason| {
+        turn.count_drop(reason);
+        XDP_DROP
+    }))
 }
 
 #[inline]
-fn bind(key: &BindKey) -> Option<&'static Bind> {
-    // SAFETY: the kernel frees a removed entry only after the programs that may see it have ended, and
-    // user space replaces entries as a whole.
-    unsafe { BINDS.get(key) }
+fn send(
+    ctx: &XdpContext,
+    flow: &Flow,
+    interface: Interface,
+    hop: &NextHop,
+) -> Result<u32, DropReason> {
+    rewrite(ctx, flow, interface, hop).ok_or(DropReason::SendFailed)?;
+    let action = match hop.egress {
+        Egress::SameInterface => XDP_TX,
+        Egress::Local => XDP_PASS,
+        // Only as long as user space has not yet taken the hop out of the turns that it took a vanished
+        // interface from.
+        _ => DEVICES
+            .redirect(hop.ifindex, 0)
+            .map_err(|_| DropReason::SendFailed)?,
+    };
+    turn::count_forwarded(hop, flow.ip_len);
+    Ok(action)
 }
 
+/// Makes the frame the one that leaves.
 #[inline]
-fn count(listener: u32, reason: PassReason) {
-    if let Some(counter) = PASSED.get_ptr_mut(abi::passed_index(listener, reason)) {
-        // SAFETY: the entry of this CPU, on which no other XDP program interrupts this one.
-        unsafe { *counter += 1 };
+fn rewrite(ctx: &XdpContext, flow: &Flow, interface: Interface, hop: &NextHop) -> Option<()> {
+    // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs and does not change
+    // the packet's limits.
+    let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
+    let macs = match hop.egress {
+        // The kernel takes it as it came: only a tag goes.
+        Egress::Local => Some(frame.read(0)?),
+        _ => None,
+    };
+    fit(ctx, flow, hop)?;
+    // SAFETY: as above, also writable, and `frame` is not used any more.
+    let frame = unsafe { FrameMut::new(ctx.data() as *mut u8, ctx.data_end() as *mut u8) };
+    let partial = if interface.skb_mode == 0 {
+        Partial::Complete
+    } else {
+        Partial::Keep
+    };
+    rewrite::redirect(frame, hop, macs, partial, sum)
+}
+
+/// Cuts what follows the IP packet, and makes the Ethernet header longer or shorter where a tag comes or
+/// goes. All pointers into the packet are void afterwards.
+#[inline]
+fn fit(ctx: &XdpContext, flow: &Flow, hop: &NextHop) -> Option<()> {
+    let padding = ctx.data_end() - ctx.data() - flow.ip - flow.ip_len;
+    if padding > 0 {
+        // SAFETY: a call of the kernel with its own context.
+        let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(padding as i32)) };
+        if cut != 0 {
+            return None;
+        }
     }
+    let header = usize::from(hop.header_len);
+    if header != flow.ip {
+        // SAFETY: a call of the kernel with its own context.
+        let moved = unsafe { bpf_xdp_adjust_head(ctx.ctx, flow.ip as i32 - header as i32) };
+        if moved != 0 {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// The sum of a chunk, by the kernel's own loop.
+#[inline]
+fn sum(frame: Frame<'_>, chunk: Chunk) -> Option<Sum> {
+    match chunk {
+        Chunk::Large => sum_of::<LARGE>(frame),
+        Chunk::Small => sum_of::<SMALL>(frame),
+    }
+}
+
+#[inline]
+fn sum_of<const LEN: usize>(frame: Frame<'_>) -> Option<Sum> {
+    let bytes = frame.first::<LEN>()?.cast_mut().cast();
+    // SAFETY: the kernel reads as many bytes as were found to be there, and none of the null pointer's.
+    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes, LEN as u32, 0) };
+    Some(Sum::default().field((sum as u32).to_ne_bytes()))
 }

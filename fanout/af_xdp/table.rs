@@ -4,6 +4,7 @@ use super::{Downstream, Listener, queue::Queue};
 use crate::{
     config::Source,
     forward::{self, Egress, EthernetHeader, NextHop, Table},
+    interface,
     link::Link,
     neighbor::{Path, Paths},
 };
@@ -20,7 +21,8 @@ pub(super) fn build(
     let mut binds = Vec::new();
     let mut routes = Vec::new();
     for listener in listeners {
-        binds.extend(listener.keys().map(|key| (key, routes.len())));
+        let keys = interface::keys(&listener.config);
+        binds.extend(keys.map(|key| (key, routes.len())));
         let next_hops = listener.downstreams.iter().filter_map(|downstream| {
             let path = paths.get(&downstream.config.address.ip())?.as_ref().ok()?;
             let (egress, vlan) = egress(path, ingress, queue);

@@ -12,7 +12,7 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkMessage, LinkXdp},
 };
 
-use super::{Error, Program, os_error};
+use super::{Error, Programs, os_error};
 use crate::{
     config,
     link::IfIndex,
@@ -75,10 +75,10 @@ pub struct Attached {
     pub why_not_native: Option<String>,
 }
 
-pub(super) fn attach(program: &mut Program, wanted: config::Xdp) -> Result<Attached, Error> {
+pub(super) fn attach(programs: &mut Programs, wanted: config::Xdp) -> Result<Attached, Error> {
     let mut why_not_native = None;
     if wanted != config::Xdp::Skb {
-        match attach_in(program, Mode::Native) {
+        match attach_in(programs, Mode::Native) {
             Ok(()) => {
                 return Ok(Attached {
                     mode: Mode::Native,
@@ -91,18 +91,18 @@ pub(super) fn attach(program: &mut Program, wanted: config::Xdp) -> Result<Attac
             Err(error) => return Err(error),
         }
     }
-    attach_in(program, Mode::Skb)?;
+    attach_in(programs, Mode::Skb)?;
     Ok(Attached {
         mode: Mode::Skb,
         why_not_native,
     })
 }
 
-fn attach_in(program: &mut Program, mode: Mode) -> Result<(), Error> {
-    let interface = program.interface.clone();
-    let cause = match link(program, mode) {
+fn attach_in(programs: &mut Programs, mode: Mode) -> Result<(), Error> {
+    let interface = programs.interface.clone();
+    let cause = match link(programs, mode) {
         Ok(Some(link)) => {
-            program.link = Some(link);
+            programs.link = Some(link);
             return Ok(());
         }
         Ok(None) => return Err(Error::OldKernel(interface)),
@@ -111,7 +111,7 @@ fn attach_in(program: &mut Program, mode: Mode) -> Result<(), Error> {
     let mut connection = Connection::open().ok();
     let occupant = connection
         .as_mut()
-        .and_then(|c| occupant(program.ifindex, c));
+        .and_then(|c| occupant(programs.ifindex, c));
     if let Some((id, name)) = occupant {
         return Err(Error::Occupied {
             interface,
@@ -119,7 +119,7 @@ fn attach_in(program: &mut Program, mode: Mode) -> Result<(), Error> {
             name,
         });
     }
-    let words = connection.and_then(|mut c| words(program, &mut c, mode));
+    let words = connection.and_then(|mut c| words(programs, &mut c, mode));
     let mut reason = words.unwrap_or_else(|| match os_error(&cause) {
         Some(cause) => cause.to_string(),
         None => cause.to_string(),
@@ -135,9 +135,9 @@ fn attach_in(program: &mut Program, mode: Mode) -> Result<(), Error> {
 }
 
 /// Attaches by `bpf_link`; `None`: the kernel has none for XDP.
-fn link(program: &mut Program, mode: Mode) -> Result<Option<FdLink>, ProgramError> {
-    let ifindex = program.ifindex;
-    let xdp = program.xdp()?;
+fn link(programs: &mut Programs, mode: Mode) -> Result<Option<FdLink>, ProgramError> {
+    let ifindex = programs.ifindex;
+    let xdp = programs.xdp()?;
     let id = xdp.attach_to_if_index(ifindex.0, mode.into())?;
     let link = FdLink::try_from(xdp.take_link(id)?).ok();
     if link.is_none()
@@ -183,9 +183,9 @@ fn occupant(ifindex: IfIndex, connection: &mut Connection) -> Option<(u32, Optio
 
 /// Why the kernel will not attach, in its own words: `bpf_link` has none, so netlink is asked to do the
 /// same.
-fn words(program: &mut Program, connection: &mut Connection, mode: Mode) -> Option<String> {
-    let ifindex = program.ifindex;
-    let program = program.xdp().ok()?.fd().ok()?.as_fd().as_raw_fd();
+fn words(programs: &mut Programs, connection: &mut Connection, mode: Mode) -> Option<String> {
+    let ifindex = programs.ifindex;
+    let program = programs.xdp().ok()?.fd().ok()?.as_fd().as_raw_fd();
     let flags = mode.flags();
     let flags_to_try = flags | XDP_FLAGS_UPDATE_IF_NOEXIST;
     if let Err(refusal) = set_by_netlink(connection, ifindex, program, flags_to_try) {

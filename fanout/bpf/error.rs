@@ -1,11 +1,9 @@
-//! What can go wrong with an XDP program, in one line: where, at what, why, and what mends it.
+//! What can go wrong with the programs of an interface, in one line: where, at what, why, and what mends it.
 
 use std::{
     error, fmt,
     io::{self, ErrorKind},
 };
-
-use aya::maps::MapError;
 
 use super::{Mode, PROGRAM};
 
@@ -53,7 +51,7 @@ pub enum Error {
         /// What for.
         operation: &'static str,
         /// The kernel's reason.
-        cause: MapError,
+        cause: Cause,
     },
     /// Read what each CPU has counted of an interface: how many there can be, only `/sys` tells.
     NoSys(String),
@@ -105,10 +103,10 @@ impl fmt::Display for Error {
                 interface,
                 operation,
                 cause,
-            } => write!(f, "{interface}: cannot {operation}: {}", Chain(cause)),
+            } => write!(f, "{interface}: cannot {operation}: {}", Chain(&**cause)),
             Self::NoSys(interface) => write!(
                 f,
-                "{interface}: cannot read what was passed: /sys is not mounted"
+                "{interface}: cannot read what its programs count: /sys is not mounted"
             ),
         }
     }

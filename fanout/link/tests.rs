@@ -30,6 +30,7 @@ fn an_ethernet_interface() {
         LinkAttribute::Mtu(1500),
         LinkAttribute::Address(vec![2, 0, 0, 0, 0, 9]),
         LinkAttribute::NumRxQueues(4),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]),
     ];
     let up = LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running;
     let link = Link::from(message(LinkLayerType::Ether, up, &attributes));
@@ -41,6 +42,7 @@ fn an_ethernet_interface() {
         mtu: 1500,
         up: true,
         vlan: None,
+        veth: true,
         allocated_rx_queues: 4,
     };
     assert_eq!(link, expected);

@@ -3,9 +3,10 @@
 
 use std::{net::SocketAddr, time::SystemTime};
 
-use fanout_ebpf::abi::PassReason;
+use fanout_ebpf::abi::{self, PassReason};
 
 use super::{DownstreamCounters, DropReason, ListenerCounters, Traffic};
+use crate::config;
 
 /// All counts of the process.
 #[derive(Clone, Debug)]
@@ -52,7 +53,23 @@ pub struct ListenerSample<'a> {
     pub downstreams: Vec<DownstreamSample<'a>>,
 }
 
-impl ListenerSample<'_> {
+impl<'a> ListenerSample<'a> {
+    /// A listener that has counted nothing, on no interface.
+    #[must_use]
+    pub fn of(listener: &'a config::Listener) -> Self {
+        Self {
+            name: &listener.name,
+            mode: listener.mode.name(),
+            interface: "",
+            xdp: "none",
+            zero_copy: false,
+            received: Vec::new(),
+            dropped: Default::default(),
+            passed: Default::default(),
+            downstreams: Vec::new(),
+        }
+    }
+
     /// Takes the counts of the workers, one for each RX queue from 0.
     pub fn count_workers<'c>(&mut self, workers: impl IntoIterator<Item = &'c ListenerCounters>) {
         self.received.clear();
@@ -120,6 +137,12 @@ pub struct Totals {
     pub packets: u64,
     /// Bytes of IP packets.
     pub bytes: u64,
+}
+
+impl From<abi::Traffic> for Totals {
+    fn from(abi::Traffic { packets, bytes }: abi::Traffic) -> Self {
+        Self { packets, bytes }
+    }
 }
 
 impl Totals {

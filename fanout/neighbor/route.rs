@@ -20,13 +20,21 @@ pub(super) struct Route {
     pub(super) interface: IfIndex,
     /// Over which router; `None`: the destination is on the link.
     pub(super) gateway: Option<IpAddr>,
-    /// Whether only the kernel can send there: to an address of this host, or with an encapsulation
-    /// of the route's own (MPLS, segment routing, IP in IP).
-    pub(super) kernel_only: bool,
+    /// Whether it leads to an address of this host.
+    pub(super) local: bool,
+    /// Whether it has an encapsulation of its own (MPLS, segment routing, IP in IP).
+    pub(super) encapsulated: bool,
     /// The source address that the kernel would choose.
     pub(super) source: Option<IpAddr>,
     /// The path MTU, where it is not just the interface's.
     pub(super) mtu: Option<u32>,
+}
+
+impl Route {
+    /// Whether only the kernel can send there.
+    pub(super) fn is_kernel_only(&self) -> bool {
+        self.local || self.encapsulated
+    }
 }
 
 /// The route to `destination`, or why there is none, in the kernel's words.
@@ -65,7 +73,8 @@ impl TryFrom<RouteMessage> for Route {
         let mut route = Self {
             interface: IfIndex(0),
             gateway: None,
-            kernel_only: local,
+            local,
+            encapsulated: false,
             source: None,
             mtu: None,
         };
@@ -78,7 +87,7 @@ impl TryFrom<RouteMessage> for Route {
                 RouteAttribute::Via(RouteVia::Inet6(via)) => route.gateway = Some(via.into()),
                 RouteAttribute::PrefSource(source) => route.source = ip(&source),
                 RouteAttribute::EncapType(encapsulation) => {
-                    route.kernel_only |= encapsulation != RouteLwEnCapType::None;
+                    route.encapsulated |= encapsulation != RouteLwEnCapType::None;
                 }
                 RouteAttribute::Metrics(metrics) => {
                     route.mtu = metrics.iter().find_map(|metric| match metric {
@@ -188,13 +197,13 @@ mod tests {
                 "{words}"
             );
         }
-        for (kind, kernel_only) in [
+        for (kind, local) in [
             (RouteType::Unicast, false),
             (RouteType::Local, true),
             (RouteType::Anycast, true),
         ] {
             let route = Route::try_from(message(kind, None)).unwrap();
-            assert_eq!(route.kernel_only, kernel_only, "{kind:?}");
+            assert_eq!(route.local, local, "{kind:?}");
         }
     }
 
@@ -211,7 +220,8 @@ mod tests {
         let expected = Route {
             interface: IfIndex(7),
             gateway: Some(router.into()),
-            kernel_only: true,
+            local: false,
+            encapsulated: true,
             source: None,
             mtu: Some(1400),
         };

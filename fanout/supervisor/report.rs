@@ -6,6 +6,7 @@ use log::{debug, info, warn};
 
 use crate::{
     config::{Downstream, Listener},
+    in_kernel::Refused,
     neighbor::{Path, Paths},
 };
 
@@ -48,6 +49,17 @@ fn change(listener: &Listener, downstream: &Downstream, before: &Paths, after: &
         (Some(Ok(_)), Some(Err(why))) => warn!("downstream is out of turn {who} reason=\"{why}\""),
         (_, Some(Err(why))) => debug!("downstream is not usable {who} reason=\"{why}\""),
         (_, None) => {}
+    }
+}
+
+/// Logs which downstreams have a way that can't be taken, and which no longer.
+pub(super) fn refused(before: &[Refused], after: &[Refused]) {
+    for refused in after.iter().filter(|refused| !before.contains(refused)) {
+        let reason = &refused.reason;
+        warn!("downstream is out of turn {refused} reason=\"{reason}\"");
+    }
+    for refused in before.iter().filter(|refused| !after.contains(refused)) {
+        info!("downstream is no longer refused {refused}");
     }
 }
 

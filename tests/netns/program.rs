@@ -4,14 +4,15 @@ use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 use aya::programs::loaded_programs;
 use fanout::{
-    bpf::{Error, Loader, Mode, Program},
+    bpf::{Error, Loader, Mode, Programs},
     config::Xdp,
     link::{Link, Links},
     netlink::Connection,
 };
 use fanout_ebpf::{
-    abi::{Bind, BindKey, PassReason},
-    parse::{self, parse},
+    abi::{Bind, BindKey, PassReason, Way},
+    frame,
+    parse::parse,
 };
 
 use crate::{
@@ -58,9 +59,9 @@ fn link(name: &str) -> Link {
     links.by_name(name).expect("the interface").clone()
 }
 
-fn load() -> Program {
+fn load() -> Programs {
     Loader::new()
-        .load(&link(HERE))
+        .load(&link(HERE), 0)
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -79,6 +80,7 @@ fn binds() -> Vec<(BindKey, Bind)> {
         let bind = Bind {
             listener,
             max_packet_size: MAX_PACKET_SIZE,
+            way: Way::AfXdp,
         };
         (BindKey::new(address, vlan), bind)
     };
@@ -93,7 +95,7 @@ fn binds() -> Vec<(BindKey, Bind)> {
 
 /// Who is told of a frame, and why it was passed; without a socket all are.
 fn expected(frame: &[u8], own: [u8; 6], binds: &[(BindKey, Bind)]) -> Option<(u32, PassReason)> {
-    let flow = parse(parse::Frame::from(frame))?;
+    let flow = parse(frame::Frame::from(frame))?;
     let find = |wanted: &dyn Fn(&BindKey) -> bool| {
         let found = binds.iter().find(|(key, _)| wanted(key))?;
         Some(found.1)
@@ -127,7 +129,7 @@ fn counts_as_the_parser_says() {
     let mut program = here.enter(|| {
         let mut program = load();
         program
-            .attach(Xdp::Native)
+            .attach_xdp(Xdp::Native)
             .unwrap_or_else(|error| panic!("{error}"));
         program
     });
@@ -226,7 +228,7 @@ fn goes_with_its_owner() {
         let program = here.enter(|| {
             let mut program = load();
             let attached = program
-                .attach(wanted)
+                .attach_xdp(wanted)
                 .unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((attached.mode, attached.why_not_native), (mode, None));
             let mut loaded = loaded_programs().filter_map(Result::ok);
@@ -247,10 +249,10 @@ fn is_never_replaced() {
     for first in [Xdp::Native, Xdp::Skb] {
         here.enter(|| {
             let mut owner = load();
-            owner.attach(first).unwrap_or_else(|error| panic!("{error}"));
+            owner.attach_xdp(first).unwrap_or_else(|error| panic!("{error}"));
             let before = xdp(&here);
             for second in [Xdp::Auto, Xdp::Native, Xdp::Skb] {
-                let error = load().attach(second).expect_err("it is occupied");
+                let error = load().attach_xdp(second).expect_err("it is occupied");
                 assert!(
                     matches!(&error, Error::Occupied { name: Some(name), .. } if name == "fanout_xdp"),
                     "{first:?}, then {second:?}: {error}"
@@ -270,7 +272,7 @@ fn refused_in_the_kernels_words() {
     there.ip(&format!("link set {THERE} mtu 9000"));
     here.enter(|| {
         let error = load()
-            .attach(Xdp::Native)
+            .attach_xdp(Xdp::Native)
             .expect_err("frames of several pages");
         let text = error.to_string();
         assert!(
@@ -281,7 +283,7 @@ fn refused_in_the_kernels_words() {
 
         let mut program = load();
         let attached = program
-            .attach(Xdp::Auto)
+            .attach_xdp(Xdp::Auto)
             .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(attached.mode, Mode::Skb);
         let why = attached.why_not_native.expect("a reason");

@@ -334,6 +334,7 @@ fn model(frame: &[u8]) -> Option<Flow> {
     }
     Some(Flow {
         mac,
+        ip: frame.len() - ip.len(),
         key: BindKey {
             address: address.try_into().unwrap(),
             port_be: u16::from_ne_bytes([udp[2], udp[3]]),

@@ -2,6 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fanout_ebpf::{
+    abi::{self, mapped},
+    checksum::Sum,
+    frame::{Frame, FrameMut},
+    rewrite::{self, LARGE, Partial, SMALL, redirect},
+};
+
 use super::{
     BindKey, Chunk, Egress, EthernetHeader, NEXT_HOP_MAC, NextHop, OUR_MAC, Table, Verdict,
     listener,
@@ -9,6 +16,8 @@ use super::{
 };
 
 const PACKETS: usize = 100_000;
+/// So that a checksum is made of chunks of each size.
+const MOST_DATA: usize = 600;
 
 fn address(random: &mut Random, ipv6: bool) -> SocketAddr {
     let ip = if ipv6 {
@@ -25,6 +34,11 @@ fn address(random: &mut Random, ipv6: bool) -> SocketAddr {
 fn packet(random: &mut Random, ipv6: bool) -> Packet {
     let checksums = [Checksum::None, Checksum::Partial, Checksum::Right];
     let len = random.below(40);
+    let data = if random.one_in(20) {
+        random.bytes::<MOST_DATA>()[len..].to_vec()
+    } else {
+        random.bytes::<40>()[..len].to_vec()
+    };
     Packet {
         macs: [OUR_MAC, random.bytes()],
         vlan: random.one_in(2).then_some(7),
@@ -33,14 +47,20 @@ fn packet(random: &mut Random, ipv6: bool) -> Packet {
         source: address(random, ipv6),
         destination: address(random, ipv6),
         checksum: checksums[random.below(3)],
-        data: random.bytes::<40>()[..len].to_vec(),
+        data,
     }
 }
 
-#[test]
-fn rewriting_equals_making_anew() {
+/// A packet, what it is to become, and the next hop that it becomes that for.
+struct Case {
+    received: Packet,
+    expected: Packet,
+    next_hop: NextHop,
+}
+
+fn cases() -> impl Iterator<Item = Case> {
     let mut random = Random(1);
-    for round in 0..PACKETS {
+    (0..PACKETS).map(move |round| {
         let ipv6 = round % 2 == 1;
         let received = packet(&mut random, ipv6);
         let new_source = random.one_in(2).then(|| address(&mut random, ipv6).ip());
@@ -69,9 +89,24 @@ fn rewriting_equals_making_anew() {
             ethernet: EthernetHeader::new(OUR_MAC, NEXT_HOP_MAC, egress_vlan, ipv6),
             counters: std::sync::Arc::default(),
         };
+        Case {
+            received,
+            expected,
+            next_hop,
+        }
+    })
+}
+
+#[test]
+fn rewriting_equals_making_anew() {
+    for Case {
+        received,
+        expected,
+        next_hop,
+    } in cases()
+    {
         let bind = BindKey::new(received.destination, received.vlan);
         let table = Table::new(vec![(bind, 0)], vec![listener(vec![next_hop])]);
-
         let mut chunk = Chunk::new(&received.to_bytes());
         let Verdict::Forward { packet, .. } = chunk.verdict(&table) else {
             panic!("not forwarded: {received:?}");
@@ -81,5 +116,64 @@ fn rewriting_equals_making_anew() {
             chunk.bytes[packet], expected_bytes,
             "{received:?} became not {expected:?}"
         );
+    }
+}
+
+/// What the eBPF programs do with the same packets, which the kernel has already given the right length.
+#[test]
+fn rewriting_in_the_kernel_equals_making_anew() {
+    for Case {
+        received,
+        expected,
+        next_hop,
+    } in cases()
+    {
+        for partial in [Partial::Complete, Partial::Keep] {
+            let mut expected = expected.clone();
+            let bytes = received.to_bytes();
+            if partial == Partial::Keep && received.checksum == Checksum::Partial {
+                let right = Packet {
+                    checksum: Checksum::Right,
+                    ..received.clone()
+                };
+                // Nobody can tell which of both it is.
+                if right.to_bytes() != bytes {
+                    expected.checksum = Checksum::Partial;
+                }
+            }
+            let ip = if received.vlan.is_some() { 18 } else { 14 };
+            let hop = in_kernel(&next_hop);
+            let mut frame = vec![0; hop.header_len.into()];
+            frame.extend(&bytes[ip..]);
+            let done = redirect(FrameMut::from(&mut frame[..]), &hop, None, partial, sum);
+            assert!(done.is_some(), "not rewritten: {received:?}");
+            assert_eq!(
+                frame,
+                expected.to_bytes(),
+                "{partial:?}: {received:?} became not {expected:?}"
+            );
+        }
+    }
+}
+
+/// The same next hop as the eBPF programs get it.
+fn in_kernel(next_hop: &NextHop) -> abi::NextHop {
+    let ethernet = next_hop.ethernet.as_bytes();
+    let mut header = [0; 18];
+    header[..ethernet.len()].copy_from_slice(ethernet);
+    abi::NextHop {
+        source: next_hop.source.map_or([0; 16], mapped),
+        rewrites_source: next_hop.source.is_some().into(),
+        header,
+        header_len: ethernet.len().try_into().unwrap(),
+        ..abi::NextHop::to(next_hop.destination)
+    }
+}
+
+/// Stands for the kernel's helper.
+fn sum(frame: Frame<'_>, chunk: rewrite::Chunk) -> Option<Sum> {
+    match chunk {
+        rewrite::Chunk::Large => Some(Sum::default().field(frame.read::<LARGE>(0)?)),
+        rewrite::Chunk::Small => Some(Sum::default().field(frame.read::<SMALL>(0)?)),
     }
 }

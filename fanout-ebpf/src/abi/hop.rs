@@ -1,0 +1,122 @@
+//! Where a datagram goes that the kernel forwards by itself.
+
+use core::{
+    mem::offset_of,
+    net::{IpAddr, SocketAddr},
+};
+
+/// A usable downstream, with all that a rewrite needs. Addresses are IPv6, or IPv4 as `::ffff:a.b.c.d`, of
+/// the family of the listener.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// New destination address.
+    pub destination: [u8; 16],
+    /// New source address.
+    pub source: [u8; 16],
+    /// Whose MAC address it goes to, the router's or the downstream's own: for programs that leave the Ethernet
+    /// header to the kernel.
+    pub gateway: [u8; 16],
+    /// The Ethernet header that it leaves with, for programs that write one.
+    pub header: [u8; 18],
+    /// New destination port, big-endian.
+    pub port_be: u16,
+    /// Bytes of `header`: 18 with a VLAN tag, 14 without.
+    pub header_len: u8,
+    /// Bytes of the IP header: 20 or 40. Programs take the number from here, where it is one that the verifier
+    /// does not know: so it verifies once what follows.
+    pub ip_header_len: u8,
+    /// 1 if the source address becomes `source`, 0 if the sender's stays.
+    pub rewrites_source: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// How it leaves.
+    pub egress: Egress,
+    /// By which interface.
+    pub ifindex: u32,
+    /// Largest IP packet that goes this way, in bytes.
+    pub mtu: u32,
+    /// Where what goes this way is counted: index into [`FORWARDED`](super::FORWARDED).
+    pub downstream: u32,
+}
+const _: () = assert!(size_of::<NextHop>() == NextHop::SIZE);
+const _: () = assert!(offset_of!(NextHop, source) == 16);
+const _: () = assert!(offset_of!(NextHop, gateway) == 32);
+const _: () = assert!(offset_of!(NextHop, header) == 48);
+const _: () = assert!(offset_of!(NextHop, port_be) == 66);
+const _: () = assert!(offset_of!(NextHop, header_len) == 68);
+const _: () = assert!(offset_of!(NextHop, egress) == 72);
+const _: () = assert!(offset_of!(NextHop, downstream) == 84);
+
+/// How a datagram leaves.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// Not at all: no downstream is usable.
+    Nowhere,
+    /// By the interface that it came by.
+    SameInterface,
+    /// Redirected to [`NextHop::ifindex`].
+    OtherInterface,
+    /// It is for an address of this host, which the kernel delivers to.
+    Local,
+}
+
+impl NextHop {
+    /// Bytes that it has in memory.
+    pub const SIZE: usize = 88;
+
+    /// The only turn of a listener without usable downstreams.
+    pub const NOWHERE: Self = Self {
+        destination: [0; 16],
+        source: [0; 16],
+        gateway: [0; 16],
+        header: [0; 18],
+        port_be: 0,
+        header_len: 14,
+        ip_header_len: 20,
+        rewrites_source: 0,
+        reserved: 0,
+        egress: Egress::Nowhere,
+        ifindex: 0,
+        mtu: 0,
+        downstream: 0,
+    };
+
+    /// The way to `destination`; nothing else is set.
+    #[must_use]
+    pub const fn to(destination: SocketAddr) -> Self {
+        Self {
+            destination: mapped(destination.ip()),
+            port_be: destination.port().to_be(),
+            ip_header_len: if destination.is_ipv4() { 20 } else { 40 },
+            ..Self::NOWHERE
+        }
+    }
+
+    /// As it lies in memory.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..16].copy_from_slice(&self.destination);
+        bytes[16..32].copy_from_slice(&self.source);
+        bytes[32..48].copy_from_slice(&self.gateway);
+        bytes[48..66].copy_from_slice(&self.header);
+        bytes[66..68].copy_from_slice(&self.port_be.to_ne_bytes());
+        bytes[68..71].copy_from_slice(&[self.header_len, self.ip_header_len, self.rewrites_source]);
+        let words = [self.egress as u32, self.ifindex, self.mtu, self.downstream];
+        for (to, word) in bytes[72..].chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// The 16-byte form of an address.
+#[must_use]
+pub const fn mapped(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}

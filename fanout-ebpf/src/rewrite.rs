@@ -1,0 +1,215 @@
+//! A datagram in a frame → the same for a [`NextHop`], in place, with only what changes rewritten.
+//!
+//! For programs that write to the packet itself. The frame already has the length and the room for the
+//! Ethernet header with which it leaves.
+
+use crate::{
+    abi::NextHop,
+    checksum::{self, Sum, pseudo_header},
+    frame::{Frame, FrameMut},
+    parse::{IPV4_LEN, UDP_LEN},
+};
+
+/// What becomes of a checksum field that holds the pseudo-header's sum only (the kernel's
+/// `CHECKSUM_PARTIAL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    /// It is completed: what leaves is bytes and nothing else.
+    Complete,
+    /// It becomes the new pseudo-header's sum: the kernel knows that it is to be completed, and does so when
+    /// the packet leaves.
+    Keep,
+}
+
+/// Rewrites a frame that carries a datagram of `hop`'s family and has the length of [`NextHop::header`].
+/// `macs`, where given, stand in the header instead of the hop's. `sum` gives the sum of the first
+/// bytes. `None`: the frame is shorter than its headers say.
+#[must_use]
+#[inline]
+pub fn redirect(
+    mut frame: FrameMut<'_>,
+    hop: &NextHop,
+    macs: Option<[u8; 12]>,
+    partial: Partial,
+    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
+) -> Option<()> {
+    if hop.header_len == 14 {
+        let [header @ .., _, _, _, _] = hop.header;
+        frame.write::<14>(0, header)?;
+    } else {
+        frame.write(0, hop.header)?;
+    }
+    if let Some(macs) = macs {
+        frame.write(0, macs)?;
+    }
+    let mut ip = frame.skip_variable::<32>(hop.header_len.into());
+    let (received, sent) = if hop.ip_header_len == 20 {
+        redirect_ipv4(&mut ip, hop)?
+    } else {
+        redirect_ipv6(&mut ip, hop)?
+    };
+    let udp = ip.skip_variable::<64>(hop.ip_header_len.into());
+    redirect_udp(udp, hop, received, sent, partial, sum)
+}
+
+/// Returns what the addresses add to a checksum, before and after.
+#[inline]
+fn redirect_ipv4(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
+    let [.., ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]: [u8; IPV4_LEN] =
+        ip.frame().read(0)?;
+    let source = [s0, s1, s2, s3];
+    let received = Sum::default().field(source).field([d0, d1, d2, d3]);
+    let source = if hop.rewrites_source == 0 {
+        source
+    } else {
+        last(hop.source)
+    };
+    let destination: [u8; 4] = last(hop.destination);
+    let sent = Sum::default().field(source).field(destination);
+    let ttl_after = ttl.saturating_sub(1);
+    let checksum = checksum::increment(
+        [c0, c1],
+        received.field([ttl, protocol]),
+        sent.field([ttl_after, protocol]),
+    );
+    ip.write(8, [ttl_after])?;
+    ip.write(10, checksum)?;
+    ip.write(12, source)?;
+    ip.write(16, destination)?;
+    Some((received, sent))
+}
+
+/// Returns what the addresses add to a checksum, before and after.
+#[inline]
+fn redirect_ipv6(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
+    let [hop_limit] = ip.frame().read(7)?;
+    let source: [u8; 16] = ip.frame().read(8)?;
+    let destination: [u8; 16] = ip.frame().read(24)?;
+    let received = Sum::default().field(source).field(destination);
+    let source = if hop.rewrites_source == 0 {
+        source
+    } else {
+        ip.write(8, hop.source)?;
+        hop.source
+    };
+    let sent = Sum::default().field(source).field(hop.destination);
+    ip.write(7, [hop_limit.saturating_sub(1)])?;
+    ip.write(24, hop.destination)?;
+    Some((received, sent))
+}
+
+/// `received` and `sent` are the sums of the IP addresses before and after. No checksum stays none, a wrong
+/// one stays wrong, and a computed 0, which would mean "none", becomes 0xFFFF.
+///
+/// Inlined always: a function of its own would have more arguments than eBPF has registers for.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see above")]
+fn redirect_udp(
+    mut udp: FrameMut<'_>,
+    hop: &NextHop,
+    received: Sum,
+    sent: Sum,
+    partial: Partial,
+    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
+) -> Option<()> {
+    let [_, _, p0, p1, l0, l1, c0, c1]: [u8; UDP_LEN] = udp.frame().read(0)?;
+    let (old_port, len, field) = ([p0, p1], [l0, l1], [c0, c1]);
+    let port = hop.port_be.to_ne_bytes();
+    if field == NO_CHECKSUM {
+        return udp.write(2, port);
+    }
+    let pseudo = pseudo_header(received, len);
+    let complete = if field == pseudo.fold() {
+        let datagram = datagram(udp.frame(), usize::from(u16::from_be_bytes(len)), sum)?;
+        // All but the field itself, taken away by its complement.
+        not_none(pseudo.plus(datagram).field([!c0, !c1]).checksum())
+    } else {
+        field
+    };
+    let checksum = if complete != field && partial == Partial::Keep {
+        pseudo_header(sent, len).fold()
+    } else {
+        // Also where a right checksum happens to equal the sum of its pseudo-header.
+        checksum::increment(complete, received.field(old_port), sent.field(port))
+    };
+    udp.write(2, port)?;
+    udp.write(6, not_none(checksum))
+}
+
+/// In the checksum field: the sender made none.
+const NO_CHECKSUM: [u8; 2] = [0, 0];
+
+/// What stands for this checksum in a field.
+#[inline]
+const fn not_none(checksum: [u8; 2]) -> [u8; 2] {
+    match checksum {
+        NO_CHECKSUM => [0xff, 0xff],
+        other => other,
+    }
+}
+
+/// The sum of a datagram of `len` bytes, its header included. `None` if it is larger than [`LARGEST`].
+///
+/// From its end to its start: the offsets are numbers that the verifier does not know, so that all rounds
+/// look alike to it, and what it learns of one says nothing of the frame.
+#[inline]
+fn datagram(
+    udp: Frame<'_>,
+    len: usize,
+    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
+) -> Option<Sum> {
+    let mut left = len;
+    let mut total = Sum::default();
+    if left >= LARGEST {
+        return None;
+    }
+    if left % 2 == 1 {
+        left -= 1;
+        let [last] = udp.skip_variable::<LARGEST>(left).read(0)?;
+        total = total.field([last, 0]);
+    }
+    for _ in 0..LARGEST / LARGE {
+        if left < LARGE {
+            break;
+        }
+        left -= LARGE;
+        total = total.plus(sum(udp.skip_variable::<LARGEST>(left), Chunk::Large)?);
+    }
+    for _ in 0..LARGE / SMALL {
+        if left < SMALL {
+            break;
+        }
+        left -= SMALL;
+        total = total.plus(sum(udp.skip_variable::<LARGEST>(left), Chunk::Small)?);
+    }
+    for _ in 0..SMALL / 2 {
+        if left < 2 {
+            break;
+        }
+        left -= 2;
+        total = total.field::<2>(udp.skip_variable::<LARGEST>(left).read(0)?);
+    }
+    Some(total)
+}
+
+/// What is summed in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// [`LARGE`] bytes.
+    Large,
+    /// [`SMALL`] bytes.
+    Small,
+}
+
+/// Bytes of a large chunk.
+pub const LARGE: usize = 256;
+/// Bytes of a small chunk.
+pub const SMALL: usize = 16;
+/// More than any datagram that a program without `xdp.frags` gets to see.
+const LARGEST: usize = 4096;
+
+/// The last four bytes: an IPv4 address in its 16-byte form.
+#[inline]
+const fn last([.., a, b, c, d]: [u8; 16]) -> [u8; 4] {
+    [a, b, c, d]
+}

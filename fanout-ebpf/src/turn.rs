@@ -1,0 +1,68 @@
+//! Whose turn it is, for the programs that forward by themselves, and what they count.
+
+use fanout_ebpf::abi::{DropReason, Egress, ListenerCounts, NextHop, Traffic};
+
+use crate::{COUNTS, FORWARDED, TURNS};
+
+/// A listener's entry of this CPU.
+pub(crate) struct Turn(*mut ListenerCounts);
+
+impl Turn {
+    /// Counts a datagram of a listener as received by RX queue `queue`, in a packet of `ip_len` bytes.
+    #[inline]
+    pub(crate) fn begin(listener: u32, queue: u32, ip_len: usize) -> Option<Self> {
+        let counts = COUNTS.get_ptr_mut(listener)?;
+        // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
+        unsafe { (*counts).count_received(queue, ip_len) };
+        Some(Self(counts))
+    }
+
+    /// The next hop whose turn it is, for a packet of `ip_len` bytes.
+    #[inline]
+    pub(crate) fn next(
+        &self,
+        listener: u32,
+        ip_len: usize,
+    ) -> Result<&'static NextHop, DropReason> {
+        match self.choose(listener) {
+            Some(hop) if hop.egress == Egress::Nowhere => Err(DropReason::NoDownstream),
+            Some(hop) if ip_len > hop.mtu as usize => Err(DropReason::TooBig),
+            Some(hop) => Ok(hop),
+            None => Err(DropReason::NoDownstream),
+        }
+    }
+
+    /// Past the last turn, also where the cycle has become shorter, the first one follows.
+    #[inline]
+    fn choose(&self, listener: u32) -> Option<&'static NextHop> {
+        let turns = TURNS.get(listener)?;
+        // SAFETY: as in `begin`.
+        let cursor = unsafe { &raw mut (*self.0).cursor };
+        // SAFETY: as in `begin`.
+        let place = unsafe { cursor.read() };
+        let (place, hop) = match turns.get(place as u32) {
+            Some(hop) => (place, hop),
+            None => (0, turns.get(0)?),
+        };
+        // SAFETY: as in `begin`.
+        unsafe { cursor.write(place + 1) };
+        Some(hop)
+    }
+
+    /// Counts the datagram as one that went nowhere.
+    #[inline]
+    pub(crate) fn count_drop(&self, reason: DropReason) {
+        // SAFETY: as in `begin`.
+        unsafe { (*self.0).count_drop(reason) };
+    }
+}
+
+/// Counts a packet as forwarded.
+#[inline]
+pub(crate) fn count_forwarded(hop: &NextHop, ip_len: usize) {
+    if let Some(traffic) = FORWARDED.get_ptr_mut(hop.downstream) {
+        let traffic: *mut Traffic = traffic;
+        // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
+        unsafe { (*traffic).count(ip_len) };
+    }
+}
