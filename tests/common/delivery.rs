@@ -1,9 +1,10 @@
 //! Traffic through a topology, and what became of every datagram.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZero, thread};
 
 use super::{
     flight::Flight,
+    mode::Mode,
     namespace::Namespace,
     receiver::{Received, Receiver},
     sender::{Sent, Traffic},
@@ -106,6 +107,29 @@ impl Delivery {
         self.assert_whole();
         self.assert_source_kept();
         self.assert_in_turn();
+    }
+
+    /// The same, but that each CPU may have taken turns by itself: where the sender went from one to another,
+    /// the last ones of the first may come after the first ones of the other.
+    pub fn assert_perfect_on_each_cpu(&self) {
+        self.assert_complete();
+        self.assert_source_kept();
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get) as u64;
+        let counts = self.received.iter().map(|r| r.count);
+        let (least, most) = (counts.clone().min(), counts.max());
+        assert!(
+            most.zip(least).is_some_and(|(m, l)| m - l <= cpus),
+            "not even on {cpus} CPUs: {self}"
+        );
+    }
+
+    /// [`assert_perfect`](Self::assert_perfect), as `mode` takes turns.
+    pub fn assert_perfect_in(&self, mode: &Mode) {
+        if mode.turns_by_cpu {
+            self.assert_perfect_on_each_cpu();
+        } else {
+            self.assert_perfect();
+        }
     }
 
     /// Nothing lost, nothing twice, nothing changed, and each flow in its order.

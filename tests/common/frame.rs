@@ -78,16 +78,21 @@ impl Frame {
     /// The frame as a local sender hands it to a device that sums for it: a `virtio_net_hdr`, then the
     /// frame with only the pseudo-header's sum.
     pub fn partial(&self, payload: &[u8]) -> Vec<u8> {
-        let mut frame = self.unsummed(payload);
-        let udp = self.udp();
-        let sum = fold(self.pseudo_sum(payload));
-        frame[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
         let mut bytes = vec![0; VNET];
         bytes[0] = 1; // VIRTIO_NET_HDR_F_NEEDS_CSUM
-        bytes[6..8].copy_from_slice(&(udp as u16).to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(self.udp() as u16).to_ne_bytes());
         bytes[8..10].copy_from_slice(&6u16.to_ne_bytes());
-        bytes.extend(frame);
+        bytes.extend(self.half_summed(payload));
         bytes
+    }
+
+    /// The frame with only the pseudo-header's sum.
+    pub fn half_summed(&self, payload: &[u8]) -> Vec<u8> {
+        let mut frame = self.unsummed(payload);
+        let sum = fold(self.pseudo_sum(payload));
+        let udp = self.udp();
+        frame[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
+        frame
     }
 
     fn unsummed(&self, payload: &[u8]) -> Vec<u8> {

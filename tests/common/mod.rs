@@ -8,6 +8,7 @@ pub mod flight;
 pub mod frame;
 pub mod harness;
 pub mod metrics;
+pub mod mode;
 pub mod namespace;
 pub mod payload;
 pub mod receiver;

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::{fanout::wait_for, namespace::Namespace};
+use super::{fanout::wait_for, mode::Mode, namespace::Namespace};
 
 /// The interface that fanout listens on, in the host's namespace.
 pub const INTERFACE: &str = "ens5";
@@ -218,6 +218,19 @@ pub fn k3s(shape: Shape) -> Topology {
 }
 
 impl Topology {
+    /// Has the veth between host and switch take redirected frames: it does while its other end has GRO on.
+    /// Needs `ethtool`.
+    pub fn with_gro(self) -> Self {
+        self.gro("on");
+        self
+    }
+
+    /// GRO at the switch's end, on or off.
+    pub fn gro(&self, state: &str) {
+        let switch = self.switch.as_ref().expect("a switch");
+        switch.run("ethtool", &["-K", "up0", "gro", state]);
+    }
+
     /// Waits until all links carry: the kernel looks at new ones once a second.
     fn settle(&self) {
         let machines = [&self.sender]
@@ -261,6 +274,11 @@ impl Topology {
             writeln!(text, "downstream.receiver-{} = {address}", i + 1).expect("a string grows");
         }
         text
+    }
+
+    /// The usual config, in a mode.
+    pub fn config_in(&self, mode: &Mode, family: Family) -> String {
+        self.config(family) + mode.keys + mode.sections
     }
 
     /// The usual config: one listener called `syslog` on the VIP.

@@ -8,6 +8,7 @@ use crate::{
         delivery::{self, Delivery},
         fanout::Fanout,
         frame::{Frame, mac},
+        mode::{AF_XDP, Mode},
         payload::{self, Label},
         sender::{Sent, Traffic},
         topology::{self, ETH0, Family, HOST_MAC, Shape, Topology},
@@ -20,19 +21,21 @@ const VLAN: u16 = 214;
 
 pub fn register(suite: &mut Suite) {
     suite.test_with("forwarding::same_interface", &["ethtool"], || {
-        every_kind(&topology::same_interface(Shape::default()));
+        every_kind(&topology::same_interface(Shape::default()), &AF_XDP);
     });
     suite.test("forwarding::other_interface", || {
-        every_kind(&topology::other_interface(Shape::default()));
+        every_kind(&topology::other_interface(Shape::default()), &AF_XDP);
     });
     suite.test("forwarding::k3s", || {
-        every_kind(&topology::k3s(Shape::default()));
+        every_kind(&topology::k3s(Shape::default()), &AF_XDP);
     });
 }
 
-fn every_kind(network: &Topology) {
-    untagged(network, "", Delivery::assert_perfect);
-    tagged(network);
+/// IPv4 and IPv6, untagged and tagged.
+pub fn every_kind(network: &Topology, mode: &Mode) {
+    let keys = format!("{}{}", mode.keys, mode.sections);
+    untagged(network, &keys, |delivery| delivery.assert_perfect_in(mode));
+    tagged(network, mode);
 }
 
 /// Both families, with `keys` added to the listener's.
@@ -52,10 +55,10 @@ pub fn untagged(network: &Topology, keys: &str, check: impl Fn(&Delivery)) {
 
 /// A sender whose frames carry a VLAN tag and whose device sums for it. There need not be a VLAN device
 /// in the kernel for that: a packet socket does the same.
-fn tagged(network: &Topology) {
+fn tagged(network: &Topology, mode: &Mode) {
     let fanout = Fanout::start(
         &network.host,
-        &(network.config(Family::V4) + &format!("vlan = {VLAN}\n")),
+        &(network.config(Family::V4) + &format!("vlan = {VLAN}\n{}{}", mode.keys, mode.sections)),
     );
     let sender = &network.sender;
     let from = SocketAddr::new(sender.addresses.v4.into(), 40_000);
@@ -83,7 +86,7 @@ fn tagged(network: &Topology) {
         }
     });
     assert_eq!(delivery.sent.count(), 10_000);
-    delivery.assert_perfect();
+    delivery.assert_perfect_in(mode);
     assert_counted(&fanout, &delivery);
     fanout.stop();
 }

@@ -6,6 +6,7 @@ use crate::{
     common::{
         fanout::Fanout,
         frame::{ETHERNET, Frame, mac},
+        mode::{AF_XDP, Mode},
         namespace::Namespace,
         topology::{self, ETH0, Family, HOST_MAC, INTERFACE, Shape, Topology},
         wire::{Capture, Wire},
@@ -15,16 +16,16 @@ use crate::{
 
 pub fn register(suite: &mut Suite) {
     suite.test("golden::other_interface", || {
-        every_kind(&topology::other_interface(one()), "ens6", "keep");
+        every_kind(&topology::other_interface(one()), "ens6", "keep", &AF_XDP);
     });
     suite.test_with("golden::same_interface", &["ethtool"], || {
-        every_kind(&topology::same_interface(one()), INTERFACE, "keep");
+        every_kind(&topology::same_interface(one()), INTERFACE, "keep", &AF_XDP);
     });
     suite.test("golden::k3s", || {
-        every_kind(&topology::k3s(one()), "cni0", "keep");
+        every_kind(&topology::k3s(one()), "cni0", "keep", &AF_XDP);
     });
     suite.test("golden::source_rewritten", || {
-        every_kind(&topology::k3s(one()), "cni0", "rewrite");
+        every_kind(&topology::k3s(one()), "cni0", "rewrite", &AF_XDP);
     });
 }
 
@@ -37,21 +38,23 @@ const PAYLOADS: [&[u8]; 4] = [
 ];
 
 /// One receiver, so that every datagram goes to it.
-fn one() -> Shape {
+pub fn one() -> Shape {
     Shape {
         receivers: 1,
         ..Shape::default()
     }
 }
 
-fn every_kind(network: &Topology, egress: &str, source: &str) {
+/// Checksums, padding, tags, by IPv4 and IPv6.
+pub fn every_kind(network: &Topology, egress: &str, source: &str, mode: &Mode) {
     for family in [Family::V4, Family::V6] {
-        let base = network.config(family) + &format!("source = {source}\n");
+        let keys = format!("source = {source}\n{}", mode.keys);
+        let base = network.config(family) + &keys;
         let vip = network.target(family).to_string();
-        let tagged = network.listener("tagged", &vip, family)
-            + &format!("source = {source}\nvlan = {VLAN}\n");
-        let fanout = Fanout::start(&network.host, &(base + &tagged));
+        let tagged = network.listener("tagged", &vip, family) + &format!("vlan = {VLAN}\n{keys}");
+        let fanout = Fanout::start(&network.host, &(base + &tagged + mode.sections));
         let mut path = Path::new(network, family, egress);
+        path.keeps_partial = mode.keeps_partial;
         if source == "rewrite" {
             let gateway = egress_address(network, egress, family);
             path.leaves.from.set_ip(gateway);
@@ -93,6 +96,7 @@ struct Path {
     comes: Frame,
     /// What must leave it.
     leaves: Frame,
+    keeps_partial: bool,
 }
 
 impl Path {
@@ -119,16 +123,17 @@ impl Path {
             capture: Capture::start(&receiver.namespace, ETH0),
             comes,
             leaves,
+            keeps_partial: false,
         }
     }
 
-    /// A right checksum stays right, a partial one is completed, none stays none, a wrong one stays wrong.
+    /// A right checksum stays right, a partial one is completed or stays partial, none stays none, a wrong one stays wrong.
     fn checksums(&self, payload: &[u8]) {
         let right = self.leaves.bytes(payload);
         assert!(self.wire.send(&self.comes.bytes(payload)));
         self.expect("right checksum", &right);
         assert!(self.offloading.send(&self.comes.partial(payload)));
-        self.expect("partial checksum", &right);
+        self.expect("partial checksum", &self.completed(payload));
 
         let (field, field_out) = (self.comes.udp() + 6, self.leaves.udp() + 6);
         if self.comes.to.is_ipv4() {
@@ -148,6 +153,15 @@ impl Path {
         assert_eq!(came[field_out + 2..], right[field_out + 2..]);
     }
 
+    /// What a partial checksum becomes.
+    fn completed(&self, payload: &[u8]) -> Vec<u8> {
+        if self.keeps_partial {
+            self.leaves.half_summed(payload)
+        } else {
+            self.leaves.bytes(payload)
+        }
+    }
+
     /// What follows the IP packet is not the datagram's.
     fn padding(&self, payload: &[u8]) {
         let mut padded = self.comes.bytes(payload);
@@ -162,7 +176,7 @@ impl Path {
         assert!(self.wire.send(&self.comes.bytes(payload)));
         self.expect("tagged", &self.leaves.bytes(payload));
         assert!(self.offloading.send(&self.comes.partial(payload)));
-        self.expect("tagged, partial checksum", &self.leaves.bytes(payload));
+        self.expect("tagged, partial checksum", &self.completed(payload));
         self.comes.vlan = None;
     }
 

@@ -6,6 +6,7 @@ use crate::{
     common::{
         delivery,
         fanout::{self, Fanout, PATIENCE, wait_for},
+        mode::{AF_XDP, Mode},
         namespace::{Namespace, expect_success},
         sender::Traffic,
         topology::{self, Family, INTERFACE, Shape, Topology},
@@ -32,15 +33,19 @@ pub fn register(suite: &mut Suite) {
 /// SIGKILL in the middle of traffic: the program goes with the process, and the kernel's own socket
 /// on the same address and port has the traffic.
 fn killed() {
-    let network = topology::other_interface(Shape::default());
+    killed_in(&topology::other_interface(Shape::default()), &AF_XDP);
+}
+
+/// The same, in a mode.
+pub fn killed_in(network: &Topology, mode: &Mode) {
     let target = network.target(Family::V4);
     let kernel = network
         .host
         .enter(|| UdpSocket::bind(target))
         .expect("bind");
-    let mut fanout = Fanout::start(&network.host, &network.config(Family::V4));
+    let mut fanout = Fanout::start(&network.host, &network.config_in(mode, Family::V4));
     assert!(has_program(&network.host));
-    forwards(&network);
+    forwards_in(network, mode);
     kernel.set_nonblocking(true).expect("nonblocking");
     assert!(
         kernel.recv(&mut [0]).is_err(),
@@ -66,14 +71,18 @@ fn killed() {
         .recv(&mut [0; 2048])
         .expect("the kernel has its traffic back");
 
-    let again = Fanout::start(&network.host, &network.config(Family::V4));
-    forwards(&network);
+    let again = Fanout::start(&network.host, &network.config_in(mode, Family::V4));
+    forwards_in(network, mode);
     again.stop();
 }
 
 fn second_instance() {
-    let network = topology::other_interface(Shape::default());
-    let config = network.config(Family::V4);
+    second_instance_in(&topology::other_interface(Shape::default()), &AF_XDP);
+}
+
+/// The same, in a mode.
+pub fn second_instance_in(network: &Topology, mode: &Mode) {
+    let config = network.config_in(mode, Family::V4);
     let first = Fanout::start(&network.host, &config);
     let mut second = Fanout::spawn(&network.host, &config);
     assert_eq!(second.wait().code(), Some(1), "{}", second.log());
@@ -83,7 +92,7 @@ fn second_instance() {
         "no clear error:\n{}",
         second.log()
     );
-    forwards(&network);
+    forwards_in(network, mode);
     first.stop();
     assert!(!has_program(&network.host));
 }
@@ -230,8 +239,12 @@ fn metrics_file() {
 const FEW: u32 = 300;
 
 fn forwards(network: &Topology) {
+    forwards_in(network, &AF_XDP);
+}
+
+fn forwards_in(network: &Topology, mode: &Mode) {
     let traffic = Traffic::new(network.target(Family::V4), FEW);
-    delivery::of(network, Family::V4, &traffic).assert_perfect();
+    delivery::of(network, Family::V4, &traffic).assert_perfect_in(mode);
 }
 
 fn has_program(host: &Namespace) -> bool {

@@ -36,6 +36,7 @@ mod queues;
 mod resolver;
 mod rsyslog;
 mod userspace;
+mod xdp;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         golden::register,
         listeners::register,
         queues::register,
+        xdp::register,
         hotpath::register,
         overload::register,
         userspace::register,
