@@ -8,6 +8,7 @@
 
 mod attach;
 mod error;
+mod failed;
 mod forwarding;
 
 use std::{
@@ -81,7 +82,10 @@ impl Loader {
                 any_wildcard: 0,
                 any_tagged: 0,
                 skb_mode: 0,
-                reserved: [0; 7],
+                reserved: [0; 3],
+                ifindex: link.index.0,
+                ifindex_offset: 0,
+                padding: 0,
             },
             present: HashMap::new(),
             binds: map(&mut ebpf, abi::BINDS)?,
@@ -89,6 +93,7 @@ impl Loader {
             passed: map(&mut ebpf, abi::PASSED)?,
             settings_map: map(&mut ebpf, abi::INTERFACE)?,
             forwarding: Forwarding::new(&mut ebpf)?,
+            failures: map(&mut ebpf, abi::FAILED)?,
             link: None,
             ebpf,
         };
@@ -128,6 +133,7 @@ pub struct Programs {
     passed: PerCpuArray<MapData, u64>,
     settings_map: maps::Array<MapData, [u8; size_of::<Interface>()]>,
     forwarding: Forwarding,
+    failures: maps::PerCpuHashMap<MapData, u32, u64>,
 }
 
 impl Programs {

@@ -3,7 +3,10 @@
 //! Which mode does what is in the files of the modes: [`af_xdp`](crate::af_xdp), and for those whose
 //! datagrams the kernel forwards by itself [`in_kernel`](crate::in_kernel).
 
-use std::{fmt, io};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt, io,
+};
 
 use fanout_ebpf::abi::{Bind, BindKey, Way};
 use log::{info, warn};
@@ -13,8 +16,8 @@ use crate::{
     bpf::{self, Mode, Programs},
     config::{self, Cpus},
     in_kernel::{InKernel, Refused},
-    link::{self, Link, Links, QueueId},
-    metrics::{ListenerSample, QueueSample},
+    link::{self, IfIndex, Link, Links, QueueId},
+    metrics::{ListenerSample, QueueSample, RedirectSample},
     neighbor::Paths,
     wire::ethernet,
     xdp,
@@ -41,6 +44,8 @@ pub struct Interface {
     af_xdp: AfXdp,
     xdp: InKernel,
     features: XdpFeatures,
+    /// The interfaces that datagrams of xdp listeners ever left by, with their names.
+    egresses: BTreeMap<IfIndex, String>,
 }
 
 /// How many RX queues an interface has.
@@ -121,6 +126,11 @@ impl Interface {
         };
         let before = count_queues()?;
         let mode = attach_xdp(&mut programs, settings, link)?;
+        if !xdp.is_empty()
+            && let Err(error) = programs.count_failures()
+        {
+            warn!("redirects that fail will be counted as forwarded only error=\"{error}\"");
+        }
         // Only now: some drivers change their queues when a program is attached.
         let queues = RxQueues {
             before,
@@ -136,6 +146,7 @@ impl Interface {
             af_xdp,
             xdp,
             features: XdpFeatures::default(),
+            egresses: BTreeMap::new(),
         })
     }
 
@@ -167,10 +178,30 @@ impl Interface {
         self.xdp
             .route(paths, |path, source| egress.choose(path, source));
         let devices = egress.into_devices();
+        self.count_failures(&devices, links)?;
         self.programs.add_devices(&devices)?;
         self.xdp.publish(&mut self.programs)?;
         self.programs.retain_devices(&devices)?;
         Ok(self.xdp.refused().collect())
+    }
+
+    /// Counts what the kernel drops of what goes to `devices`, or back.
+    fn count_failures(
+        &mut self,
+        devices: &HashSet<IfIndex>,
+        links: &Links,
+    ) -> Result<(), bpf::Error> {
+        if self.xdp.is_empty() {
+            return Ok(());
+        }
+        for &device in devices.iter().chain([&self.link.index]) {
+            if let Some(link) = links.by_index(device)
+                && self.egresses.insert(device, link.name.clone()).is_none()
+            {
+                self.programs.count_failures_of(device)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether [`route`](Self::route) would have another result though no path has changed: interfaces may
@@ -246,6 +277,7 @@ impl Interface {
         &'s self,
         listeners: &mut Vec<(u32, ListenerSample<'s>)>,
         queues: &mut Vec<QueueSample<'s>>,
+        redirects: &mut Vec<RedirectSample<'s>>,
     ) {
         let mut samples = Vec::new();
         self.af_xdp.sample(&mut samples);
@@ -257,6 +289,12 @@ impl Interface {
         }
         listeners.append(&mut samples);
         queues.extend(self.af_xdp.queues(&self.link.name));
+        let egresses = self.egresses.iter();
+        redirects.extend(egresses.map(|(&egress, name)| RedirectSample {
+            interface: &self.link.name,
+            egress: name,
+            failed: self.programs.failures_of(egress),
+        }));
     }
 }
 

@@ -33,6 +33,7 @@ pub mod af_xdp;
 pub mod args;
 pub mod balance;
 pub mod bpf;
+pub mod btf;
 pub mod config;
 pub mod events;
 pub mod forward;

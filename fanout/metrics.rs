@@ -14,7 +14,8 @@ pub use fanout_ebpf::abi::DropReason;
 pub use file::MetricsFile;
 pub use render::render;
 pub use snapshot::{
-    DownstreamSample, ListenerSample, QueueSample, Reload, Snapshot, Totals, XskStatistics,
+    DownstreamSample, ListenerSample, QueueSample, RedirectSample, Reload, Snapshot, Totals,
+    XskStatistics,
 };
 
 /// A counter that one thread writes and any thread reads.

@@ -363,9 +363,9 @@ impl Supervisor {
         let Some(file) = &mut self.metrics else {
             return;
         };
-        let (mut listeners, mut queues) = (Vec::new(), Vec::new());
+        let (mut listeners, mut queues, mut redirects) = (Vec::new(), Vec::new(), Vec::new());
         for interface in &self.interfaces {
-            interface.sample(&mut listeners, &mut queues);
+            interface.sample(&mut listeners, &mut queues, &mut redirects);
         }
         for listener in &self.userspace {
             listener.sample(&mut listeners);
@@ -381,6 +381,7 @@ impl Supervisor {
             reload,
             listeners,
             queues,
+            redirects,
         });
     }
 

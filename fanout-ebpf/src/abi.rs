@@ -47,6 +47,8 @@ pub const COUNTS: &str = "COUNTS";
 pub const FORWARDED: &str = "FORWARDED";
 /// DEVMAP_HASH, ifindex → interface: those that [`Egress::OtherInterface`] leads to.
 pub const DEVICES: &str = "DEVICES";
+/// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel dropped.
+pub const FAILED: &str = "FAILED";
 
 /// The upper 96 bits of the IPv4-mapped addresses, `::ffff:0:0/96`.
 pub const IPV4_MAPPED: u128 = 0xffff;
@@ -170,9 +172,17 @@ pub struct Interface {
     /// 1 if the XDP program is attached in skb mode, else 0: there a partial checksum must stay partial.
     pub skb_mode: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Its number.
+    pub ifindex: u32,
+    /// Where the running kernel's `struct net_device` has the number of an interface.
+    pub ifindex_offset: u32,
+    /// Zero.
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<Interface>() == 16);
+const _: () = assert!(size_of::<Interface>() == 24);
+const _: () = assert!(offset_of!(Interface, ifindex) == 12);
+const _: () = assert!(offset_of!(Interface, ifindex_offset) == 16);
 const _: () = assert!(offset_of!(Interface, any_wildcard) == 6);
 const _: () = assert!(offset_of!(Interface, any_tagged) == 7);
 const _: () = assert!(offset_of!(Interface, skb_mode) == 8);
@@ -180,12 +190,14 @@ const _: () = assert!(offset_of!(Interface, skb_mode) == 8);
 impl Interface {
     /// As it lies in memory.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
         bytes[..6].copy_from_slice(&self.mac);
         bytes[6] = self.any_wildcard;
         bytes[7] = self.any_tagged;
         bytes[8] = self.skb_mode;
+        bytes[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
+        bytes[16..20].copy_from_slice(&self.ifindex_offset.to_ne_bytes());
         bytes
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod binds;
+mod failed;
 mod turn;
 mod xdp;
 
@@ -16,7 +17,7 @@ use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, XskMap},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, XskMap},
 };
 use fanout_ebpf::abi::{
     self, Bind, BindKey, Interface, ListenerCounts, MAX_LISTENERS, NextHop, Traffic,
@@ -54,6 +55,10 @@ static FORWARDED: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 static DEVICES: DevMapHash = DevMapHash::with_max_entries(abi::MAX_DEVICES, 0);
+
+#[map]
+static FAILED: PerCpuHashMap<u32, u64> =
+    PerCpuHashMap::with_max_entries(abi::MAX_DEVICES, BPF_F_NO_PREALLOC);
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -53,6 +53,13 @@ pub enum Error {
         /// The kernel's reason.
         cause: Cause,
     },
+    /// Count the frames that the kernel drops of those that it is to redirect.
+    Uncounted {
+        /// From which interface.
+        interface: String,
+        /// The kernel's or the library's reason.
+        cause: Cause,
+    },
     /// Read what each CPU has counted of an interface: how many there can be, only `/sys` tells.
     NoSys(String),
 }
@@ -104,6 +111,11 @@ impl fmt::Display for Error {
                 operation,
                 cause,
             } => write!(f, "{interface}: cannot {operation}: {}", Chain(&**cause)),
+            Self::Uncounted { interface, cause } => write!(
+                f,
+                "{interface}: cannot trace what the kernel does not redirect: {}",
+                Chain(&**cause)
+            ),
             Self::NoSys(interface) => write!(
                 f,
                 "{interface}: cannot read what its programs count: /sys is not mounted"

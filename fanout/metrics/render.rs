@@ -13,7 +13,7 @@ use fanout_ebpf::abi::PassReason;
 
 use super::{
     DropReason,
-    snapshot::{ListenerSample, QueueSample, Snapshot, Totals, XskStatistics},
+    snapshot::{ListenerSample, QueueSample, RedirectSample, Snapshot, Totals, XskStatistics},
 };
 
 /// Puts the exposition of `snapshot` into `text`, in place of what is there.
@@ -23,6 +23,7 @@ pub fn render(snapshot: &Snapshot<'_>, text: &mut String) {
     process(snapshot, &mut page);
     listeners(&snapshot.listeners, &mut page);
     queues(&snapshot.queues, &mut page);
+    redirects(&snapshot.redirects, &mut page);
 }
 
 fn process(snapshot: &Snapshot<'_>, page: &mut Page<'_>) {
@@ -174,6 +175,20 @@ fn queues(queues: &[QueueSample<'_>], page: &mut Page<'_>) {
     );
     for queue in queues {
         page.sample(&queue_labels(queue), queue.umem_free_frames);
+    }
+}
+
+fn redirects(redirects: &[RedirectSample<'_>], page: &mut Page<'_>) {
+    page.counter(
+        "fanout_redirect_failed_packets_total",
+        "Datagrams counted as forwarded in mode xdp that the kernel then did not send by the egress.",
+    );
+    for redirect in redirects {
+        let labels: [Label<'_>; 2] = [
+            ("interface", &redirect.interface),
+            ("egress", &redirect.egress),
+        ];
+        page.sample(&labels, redirect.failed);
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Snapshot<'a> {
     pub listeners: Vec<ListenerSample<'a>>,
     /// Of all interfaces.
     pub queues: Vec<QueueSample<'a>>,
+    /// Of all interfaces with listeners that redirect.
+    pub redirects: Vec<RedirectSample<'a>>,
 }
 
 /// How the last reading of the config went; the one at the start counts as the first.
@@ -98,6 +100,17 @@ pub struct DownstreamSample<'a> {
     pub forwarded: Totals,
     /// Each of its addresses and whether datagrams go there now. None if it is configured no more.
     pub addresses: Vec<(SocketAddr, bool)>,
+}
+
+/// What left an interface by another one, or by itself, without a worker.
+#[derive(Clone, Debug)]
+pub struct RedirectSample<'a> {
+    /// Where it came in, by the kernel's name.
+    pub interface: &'a str,
+    /// Where it was to leave, by the kernel's name.
+    pub egress: &'a str,
+    /// Frames that the kernel then dropped.
+    pub failed: u64,
 }
 
 /// One AF_XDP socket's RX queue and its UMEM.

@@ -71,6 +71,11 @@ fn snapshot() -> Snapshot<'static> {
             },
             umem_free_frames: 8192,
         }],
+        redirects: vec![RedirectSample {
+            interface: "ens5",
+            egress: "ens6",
+            failed: 3,
+        }],
     }
 }
 
@@ -111,7 +116,7 @@ fn families_and_series_are_unique() {
             assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
-    assert_eq!(announced.len(), 19);
+    assert_eq!(announced.len(), 20);
 }
 
 #[test]
@@ -120,6 +125,7 @@ fn a_process_without_listeners_and_a_clock_before_the_epoch() {
         started: UNIX_EPOCH - Duration::from_secs(5),
         listeners: Vec::new(),
         queues: Vec::new(),
+        redirects: Vec::new(),
         ..snapshot()
     });
     assert!(text.contains("\nfanout_start_time_seconds 0\n"), "{text}");
