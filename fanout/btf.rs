@@ -104,7 +104,8 @@ mod tests {
             &[13, 4 << 24, 0],
         ];
         let types: Vec<u32> = types.concat();
-        let [types_len, strings_len] = [types.len() * 4, strings.len()].map(|len| len as u32);
+        let lens = [types.len() * 4, strings.len()];
+        let [types_len, strings_len] = lens.map(|len| u32::try_from(len).unwrap());
         let mut bytes = 0xeb9f_u16.to_ne_bytes().to_vec();
         bytes.extend([1, 0]);
         for word in [24, 0, types_len, types_len, strings_len] {

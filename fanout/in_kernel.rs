@@ -245,3 +245,6 @@ fn next_hop(downstream: &Downstream, source: Source, path: &Path, way: &Way) -> 
         ..NextHop::to(destination)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ pub const COUNTS: &str = "COUNTS";
 /// Per-CPU array, [`NextHop::downstream`] → [`Traffic`] that was sent there. As many entries as user space
 /// asks for at the load.
 pub const FORWARDED: &str = "FORWARDED";
-/// DEVMAP_HASH, ifindex → interface: those that [`Egress::OtherInterface`] leads to.
+/// `DEVMAP_HASH`, ifindex → interface: those that [`Egress::OtherInterface`] leads to.
 pub const DEVICES: &str = "DEVICES";
 /// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel dropped.
 pub const FAILED: &str = "FAILED";
@@ -208,6 +208,8 @@ pub const fn passed_index(listener: u32, reason: PassReason) -> u32 {
     listener * PASS_REASONS + reason as u32
 }
 
+/// Entries of [`COUNTS`].
+pub const COUNTS_ENTRIES: u32 = MAX_LISTENERS_U32;
 /// Entries of [`PASSED`].
 pub const PASSED_ENTRIES: u32 = MAX_LISTENERS_U32 * PASS_REASONS;
 

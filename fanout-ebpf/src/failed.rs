@@ -1,5 +1,9 @@
 //! Frames that a program redirected and that the kernel then dropped: it says so by tracepoints only
 //! (`include/trace/events/xdp.h`). Each instance counts those of its own interface.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "what the macro calls the programs with"
+)]
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_TX, helpers::bpf_probe_read_kernel, macros::raw_tracepoint,
@@ -56,7 +60,7 @@ fn ifindex(device: NetDevice) -> Option<u32> {
 /// Nothing but the interfaces that user space put there.
 #[inline]
 fn count(egress: u32, frames: u64) -> Option<()> {
-    let counter = FAILED.get_ptr_mut(&egress)?;
+    let counter = FAILED.get_ptr_mut(egress)?;
     // SAFETY: the entry of this CPU. An interrupt that counts between reading and writing it would be lost,
     // but all of these tracepoints are hit by one softirq.
     unsafe { *counter += frames };

@@ -47,7 +47,7 @@ static TURNS: btf_maps::ArrayOfMaps<
 > = btf_maps::ArrayOfMaps::new();
 
 #[map]
-static COUNTS: PerCpuArray<ListenerCounts> = PerCpuArray::with_max_entries(MAX_LISTENERS as u32, 0);
+static COUNTS: PerCpuArray<ListenerCounts> = PerCpuArray::with_max_entries(abi::COUNTS_ENTRIES, 0);
 
 /// User space says how many.
 #[map]

@@ -40,7 +40,7 @@ impl Turn {
         let cursor = unsafe { &raw mut (*self.0).cursor };
         // SAFETY: as in `begin`.
         let place = unsafe { cursor.read() };
-        let (place, hop) = match turns.get(place as u32) {
+        let (place, hop) = match turns.get(place) {
             Some(hop) => (place, hop),
             None => (0, turns.get(0)?),
         };

@@ -126,6 +126,11 @@ fn rewrite(ctx: &XdpContext, flow: &Flow, interface: Interface, hop: &NextHop) -
 /// Cuts what follows the IP packet, and makes the Ethernet header longer or shorter where a tag comes or
 /// goes. All pointers into the packet are void afterwards.
 #[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "lengths within one frame"
+)]
 fn fit(ctx: &XdpContext, flow: &Flow, hop: &NextHop) -> Option<()> {
     let padding = ctx.data_end() - ctx.data() - flow.ip - flow.ip_len;
     if padding > 0 {
@@ -156,9 +161,11 @@ fn sum(frame: Frame<'_>, chunk: Chunk) -> Option<Sum> {
 }
 
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "256 at most")]
 fn sum_of<const LEN: usize>(frame: Frame<'_>) -> Option<Sum> {
     let bytes = frame.first::<LEN>()?.cast_mut().cast();
     // SAFETY: the kernel reads as many bytes as were found to be there, and none of the null pointer's.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes, LEN as u32, 0) };
-    Some(Sum::default().field((sum as u32).to_ne_bytes()))
+    // It is not negative: an error would be, of a length that is not a multiple of four.
+    Some(Sum::default().field(sum.to_ne_bytes()))
 }

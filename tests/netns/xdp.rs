@@ -231,10 +231,10 @@ fn failed_redirects() {
 fn neighbour_gets_another_mac() {
     let network = topology::other_interface(golden::one()).with_gro();
     let fanout = Fanout::start(&network.host, &network.config_in(&XDP, Family::V4));
-    let (receiver, mac) = (&network.receivers[0], "02:fa:00:00:00:e1");
+    let (receiver, new_mac) = (&network.receivers[0], "02:fa:00:00:00:e1");
     // Both addresses are the receiver's while the kernel changes from one to the other.
     receiver.namespace.ip(&format!(
-        "link add link {ETH0} address {mac} name both type macvlan mode bridge\nlink set both up"
+        "link add link {ETH0} address {new_mac} name both type macvlan mode bridge\nlink set both up"
     ));
     for interface in ["all", "both", ETH0] {
         receiver
@@ -252,23 +252,23 @@ fn neighbour_gets_another_mac() {
             scope.spawn(|| {
                 std::thread::sleep(Duration::from_millis(300));
                 network.host.ip(&format!(
-                    "neigh replace {address} lladdr {mac} dev ens6 nud permanent"
+                    "neigh replace {address} lladdr {new_mac} dev ens6 nud permanent"
                 ));
             });
             traffic.send_watching(&network.sender.namespace, flight)
         })
     });
-    delivery.assert_each_once();
-    let line = fanout.wait_for_log(mac);
+    delivery.assert_complete();
+    let line = fanout.wait_for_log(new_mac);
     assert!(
         line.starts_with("INFO downstream listener=syslog name=receiver-1"),
         "{line}"
     );
-    let received = receiver
+    let came = receiver
         .namespace
         .interface("both", "statistics/rx_packets");
     assert!(
-        received.parse::<u64>().expect("a count") > 0,
+        came.parse::<u64>().expect("a count") > 0,
         "nothing came to the new address"
     );
     fanout.metrics_at_rest("syslog", delivery.sent.count());
@@ -288,7 +288,7 @@ fn route_moves() {
     let route = |via: Ipv4Addr| {
         network
             .host
-            .ip(&format!("route replace 10.99.0.1 via {via}"))
+            .ip(&format!("route replace 10.99.0.1 via {via}"));
     };
     // Nobody has to be asked first for the second one's MAC address.
     let (ip, mac) = (
@@ -321,7 +321,7 @@ fn route_moves() {
             traffic.send_watching(&network.sender.namespace, flight)
         })
     });
-    delivery.assert_each_once();
+    delivery.assert_complete();
     assert!(
         delivery
             .received

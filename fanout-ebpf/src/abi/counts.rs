@@ -41,7 +41,9 @@ impl Traffic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerCounts {
     /// Whose turn is next: index into the listener's turns; past the last one it is the first one's.
-    pub cursor: u64,
+    pub cursor: u32,
+    /// Zero.
+    pub reserved: u32,
     /// By [`DropReason`].
     pub dropped: [u64; DropReason::COUNT],
     /// By RX queue; the last one's are also those of all queues beyond.
