@@ -160,6 +160,12 @@ impl Interface {
             .map_err(|error| Error::Io("can't start a worker", self.link.name.clone(), error))
     }
 
+    /// Which interface it is.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// How many workers it has.
     #[must_use]
     pub fn workers(&self) -> usize {

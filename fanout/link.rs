@@ -165,6 +165,43 @@ fn vlan(info: &[LinkInfo]) -> Option<u16> {
     })
 }
 
+/// Packets that an interface lost on the way in (`struct rtnl_link_stats64` of `linux/if_link.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// The card had no room for them (`rx_missed_errors`).
+    pub missed: u64,
+    /// Its driver or the kernel dropped them (`rx_dropped`); with some drivers also those that the card
+    /// had no room for, or that a redirect failed for.
+    pub dropped: u64,
+}
+
+impl Losses {
+    /// Asks the kernel; `None` if it does not say.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read(
+        connection: &mut Connection,
+        IfIndex(index): IfIndex,
+    ) -> Result<Option<Self>, Refusal> {
+        let mut request = LinkMessage::default();
+        request.header.index = index;
+        let answers = connection.get(RouteNetlinkMessage::GetLink(request))?;
+        let links = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+            _ => None,
+        });
+        let statistics = links.flatten().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(statistics) => Some(statistics),
+            _ => None,
+        });
+        Ok(statistics.map(|statistics| Self {
+            missed: statistics.rx_missed_errors,
+            dropped: statistics.rx_dropped,
+        }))
+    }
+}
+
 /// How many RX queues `link` uses now.
 ///
 /// # Errors

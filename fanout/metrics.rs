@@ -14,8 +14,8 @@ pub use fanout_ebpf::abi::DropReason;
 pub use file::MetricsFile;
 pub use render::render;
 pub use snapshot::{
-    DownstreamSample, ListenerSample, QueueSample, RedirectSample, Reload, Snapshot, Totals,
-    XskStatistics,
+    DownstreamSample, InterfaceSample, ListenerSample, QueueSample, RedirectSample, Reload,
+    Snapshot, Totals, XskStatistics,
 };
 
 /// A counter that one thread writes and any thread reads.

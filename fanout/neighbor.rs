@@ -18,7 +18,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    link::{IfIndex, Link, Links},
+    link::{IfIndex, Link, Links, Losses},
     netlink::{Connection, Refusal},
 };
 
@@ -106,6 +106,11 @@ impl Resolver {
     #[must_use]
     pub fn links(&self) -> &Links {
         &self.links
+    }
+
+    /// What an interface lost on the way in; `None` if the kernel does not say.
+    pub fn losses(&mut self, index: IfIndex) -> Option<Losses> {
+        Losses::read(&mut self.connection, index).ok().flatten()
     }
 
     /// The way to each destination, in their order. From now on their next hops are the ones in

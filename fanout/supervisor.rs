@@ -23,7 +23,7 @@ use crate::{
     in_kernel::Refused,
     interface::{self, Interface},
     link::{Links, QueueId},
-    metrics::{MetricsFile, Reload, Snapshot},
+    metrics::{InterfaceSample, MetricsFile, Reload, Snapshot},
     neighbor::{Paths, Resolver},
     netlink::Refusal,
     sys::{self, process::Signals},
@@ -370,6 +370,14 @@ impl Supervisor {
         for listener in &self.userspace {
             listener.sample(&mut listeners);
         }
+        let resolver = &mut self.resolver;
+        let interfaces = self.interfaces.iter().filter_map(|interface| {
+            let link = interface.link();
+            Some(InterfaceSample {
+                name: &link.name,
+                losses: resolver.losses(link.index)?,
+            })
+        });
         listeners.sort_by_key(|(index, _)| *index);
         let listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
         let reload = Reload {
@@ -381,6 +389,7 @@ impl Supervisor {
             reload,
             listeners,
             queues,
+            interfaces: interfaces.collect(),
             redirects,
         });
     }

@@ -13,8 +13,12 @@ use fanout_ebpf::abi::PassReason;
 
 use super::{
     DropReason,
-    snapshot::{ListenerSample, QueueSample, RedirectSample, Snapshot, Totals, XskStatistics},
+    snapshot::{
+        InterfaceSample, ListenerSample, QueueSample, RedirectSample, Snapshot, Totals,
+        XskStatistics,
+    },
 };
+use crate::link::Losses;
 
 /// Puts the exposition of `snapshot` into `text`, in place of what is there.
 pub fn render(snapshot: &Snapshot<'_>, text: &mut String) {
@@ -23,6 +27,7 @@ pub fn render(snapshot: &Snapshot<'_>, text: &mut String) {
     process(snapshot, &mut page);
     listeners(&snapshot.listeners, &mut page);
     queues(&snapshot.queues, &mut page);
+    interfaces(&snapshot.interfaces, &mut page);
     redirects(&snapshot.redirects, &mut page);
 }
 
@@ -178,6 +183,23 @@ fn queues(queues: &[QueueSample<'_>], page: &mut Page<'_>) {
     }
 }
 
+fn interfaces(interfaces: &[InterfaceSample<'_>], page: &mut Page<'_>) {
+    let missed =
+        "Packets that the interface had no room for: lost before fanout's program saw them.";
+    let dropped = "Packets that the interface's driver or the kernel dropped; with some drivers also those that \
+                   it had no room for, or that an AF_XDP socket had none for.";
+    let families: [LossFamily<'_>; 2] = [
+        ("fanout_interface_rx_missed_total", missed, |l| l.missed),
+        ("fanout_interface_rx_dropped_total", dropped, |l| l.dropped),
+    ];
+    for (name, help, value) in families {
+        page.counter(name, help);
+        for interface in interfaces {
+            page.sample(&[("interface", &interface.name)], value(&interface.losses));
+        }
+    }
+}
+
 fn redirects(redirects: &[RedirectSample<'_>], page: &mut Page<'_>) {
     page.counter(
         "fanout_redirect_failed_packets_total",
@@ -231,6 +253,7 @@ const XSK: [XskFamily; 6] = [
     ),
 ];
 
+type LossFamily<'h> = (&'static str, &'h str, fn(&Losses) -> u64);
 type Family = (&'static str, &'static str, fn(&Totals) -> u64);
 type Label<'v> = (&'static str, &'v dyn Display);
 

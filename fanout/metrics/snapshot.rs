@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::SystemTime};
 use fanout_ebpf::abi::{self, PassReason};
 
 use super::{DownstreamCounters, DropReason, ListenerCounters, Traffic};
-use crate::config;
+use crate::{config, link::Losses};
 
 /// All counts of the process.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Snapshot<'a> {
     pub listeners: Vec<ListenerSample<'a>>,
     /// Of all interfaces.
     pub queues: Vec<QueueSample<'a>>,
+    /// With listeners that eBPF programs serve.
+    pub interfaces: Vec<InterfaceSample<'a>>,
     /// Of all interfaces with listeners that redirect.
     pub redirects: Vec<RedirectSample<'a>>,
 }
@@ -100,6 +102,15 @@ pub struct DownstreamSample<'a> {
     pub forwarded: Totals,
     /// Each of its addresses and whether datagrams go there now. None if it is configured no more.
     pub addresses: Vec<(SocketAddr, bool)>,
+}
+
+/// What an interface lost before its programs saw it.
+#[derive(Clone, Debug)]
+pub struct InterfaceSample<'a> {
+    /// The kernel's name of it.
+    pub name: &'a str,
+    /// As the kernel counts.
+    pub losses: Losses,
 }
 
 /// What left an interface by another one, or by itself, without a worker.

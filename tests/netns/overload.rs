@@ -42,6 +42,9 @@ fn every_loss_is_counted() {
         });
         println!("round {round}: at rest after {:?}", start.elapsed());
         let (received, dropped) = (received(&after), dropped(&after));
+        // On a veth those are also the interface's.
+        let interface = |metrics: &Metrics| metrics.sum("fanout_interface_rx_dropped_total", &[]);
+        assert_eq!(interface(&after) - interface(&before), dropped);
         // All frames waited for packets, so none is lost, whatever the rounds before did with them.
         assert!(
             (FRAMES - UNDER_WAY..=FRAMES).contains(&received),

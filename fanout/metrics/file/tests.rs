@@ -50,6 +50,7 @@ fn snapshot(started: SystemTime) -> Snapshot<'static> {
         },
         listeners: Vec::new(),
         queues: Vec::new(),
+        interfaces: Vec::new(),
         redirects: Vec::new(),
     }
 }

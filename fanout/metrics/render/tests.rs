@@ -71,6 +71,13 @@ fn snapshot() -> Snapshot<'static> {
             },
             umem_free_frames: 8192,
         }],
+        interfaces: vec![InterfaceSample {
+            name: "ens5",
+            losses: Losses {
+                missed: 7,
+                dropped: 8,
+            },
+        }],
         redirects: vec![RedirectSample {
             interface: "ens5",
             egress: "ens6",
@@ -116,7 +123,7 @@ fn families_and_series_are_unique() {
             assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
-    assert_eq!(announced.len(), 20);
+    assert_eq!(announced.len(), 22);
 }
 
 #[test]
@@ -125,6 +132,7 @@ fn a_process_without_listeners_and_a_clock_before_the_epoch() {
         started: UNIX_EPOCH - Duration::from_secs(5),
         listeners: Vec::new(),
         queues: Vec::new(),
+        interfaces: Vec::new(),
         redirects: Vec::new(),
         ..snapshot()
     });
