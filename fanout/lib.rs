@@ -24,7 +24,8 @@
 //! The main thread ([`supervisor`]) sets all of this up ([`af_xdp`], [`bpf`]), asks the kernel for
 //! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
 //! news ([`events`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
-//! write; what they count ([`metrics`]), the main thread reads.
+//! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
+//! own, and its datagrams another way ([`userspace`]).
 //!
 //! Why it is so: the design's goals are exact round robin on each queue, no loss, and a hot path
 //! without allocation, lock, logging, panic, or a system call for each packet.

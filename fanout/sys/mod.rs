@@ -6,6 +6,7 @@ pub mod datagram;
 pub mod netdev;
 pub mod process;
 pub mod socket;
+pub mod udp;
 pub mod xdp;
 
 use std::io;

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Source},
     metrics::{DownstreamCounters, DownstreamSample, Totals},
     neighbor::Path,
-    sys::{datagram, socket},
+    sys::{datagram, socket, udp},
 };
 
 /// How long a downstream that refused is out of turn, and how long it must not refuse to be trusted again.
@@ -140,7 +140,7 @@ impl Downstream {
             Source::Keep => Way::Raw(self.config.address),
             Source::Rewrite => Way::Udp {
                 overhead,
-                largest_segment: if datagram::can_segment(socket.as_fd()).is_ok() {
+                largest_segment: if udp::can_segment(socket.as_fd()).is_ok() {
                     datagram::LARGEST
                 } else {
                     0
@@ -191,7 +191,7 @@ impl Downstream {
     /// A late answer must not fail the trial.
     fn forget_errors(&self) {
         for socket in self.sides.iter().filter_map(|side| side.socket.as_ref()) {
-            let _ = datagram::clear_error(socket.as_fd());
+            udp::answers(socket.as_fd()).for_each(drop);
         }
     }
 
@@ -206,19 +206,21 @@ impl Downstream {
 
 /// A socket connected to `address`: the kernel looks for the way once, and tells of answers.
 fn open(address: SocketAddr, source: Source) -> io::Result<OwnedFd> {
+    let ipv6 = address.is_ipv6();
     let (socket, to) = match source {
-        Source::Rewrite => (datagram::open(address.is_ipv6())?, address),
-        Source::Keep => (
-            socket::raw_ip(address.is_ipv6())?,
-            SocketAddr::new(address.ip(), 0),
-        ),
+        Source::Rewrite => {
+            let socket = udp::open(ipv6)?;
+            udp::keep_answers(socket.as_fd(), ipv6)?;
+            (socket, address)
+        }
+        Source::Keep => (socket::raw_ip(ipv6)?, SocketAddr::new(address.ip(), 0)),
     };
     let fd = socket.as_fd();
     // What the host does not give is no fault: less is on its way then.
-    datagram::make_send_room(fd, SEND_BUFFER)?;
-    // Nobody reads what a downstream answers.
-    datagram::make_receive_room(fd, 0)?;
-    datagram::limit_send_wait(fd, SEND_WAIT_MS)?;
-    datagram::connect(fd, to)?;
+    udp::make_send_room(fd, SEND_BUFFER)?;
+    // Nobody reads what a downstream sends; an answer of the network has room.
+    udp::make_receive_room(fd, 0)?;
+    udp::limit_send_wait(fd, SEND_WAIT_MS)?;
+    udp::connect(fd, to)?;
     Ok(socket)
 }

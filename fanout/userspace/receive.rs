@@ -10,7 +10,7 @@ use std::{
 use log::{info, warn};
 
 use super::Error;
-use crate::{config::Listener, metrics::Counter, sys::datagram};
+use crate::{config::Listener, metrics::Counter, sys::udp};
 
 /// A socket of one worker and one bind.
 #[derive(Debug)]
@@ -27,16 +27,16 @@ pub(super) struct Receiver {
 pub(super) fn probe(listener: &Listener) -> Result<(), Error> {
     for &bind in &listener.binds {
         socket(listener, bind)
-            .and_then(|socket| datagram::bind(socket.as_fd(), bind))
+            .and_then(|socket| udp::bind(socket.as_fd(), bind))
             .map_err(|error| Error::Bind(listener.name.clone(), bind, error))?;
     }
     Ok(())
 }
 
 fn socket(listener: &Listener, bind: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = datagram::open(bind.is_ipv6())?;
+    let socket = udp::open(bind.is_ipv6())?;
     if let Some(interface) = &listener.interface {
-        datagram::bind_to_interface(socket.as_fd(), interface)?;
+        udp::bind_to_interface(socket.as_fd(), interface)?;
     }
     Ok(socket)
 }
@@ -69,12 +69,12 @@ struct Grants {
 fn open_shared(listener: &Listener, bind: SocketAddr, grants: &mut Grants) -> io::Result<OwnedFd> {
     let socket = socket(listener, bind)?;
     let fd = socket.as_fd();
-    datagram::share_port(fd)?;
-    grants.less_room |= !datagram::make_receive_room(fd, listener.receive_buffer)?;
-    if let Err(error) = datagram::merge_received(fd) {
+    udp::share_port(fd)?;
+    grants.less_room |= !udp::make_receive_room(fd, listener.receive_buffer)?;
+    if let Err(error) = udp::merge_received(fd) {
         grants.no_merging = Some(error);
     }
-    datagram::bind(fd, bind)?;
+    udp::bind(fd, bind)?;
     Ok(socket)
 }
 
@@ -106,7 +106,7 @@ impl Receiver {
             reason = "the kernel's count has 32 bits"
         )]
         let seen = seen as u32;
-        if let Ok(now) = datagram::dropped(self.socket.as_fd()) {
+        if let Ok(now) = udp::dropped(self.socket.as_fd()) {
             self.dropped.add(now.wrapping_sub(seen).into());
         }
         self.dropped.read()

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     metrics::{DropReason, ListenerCounters},
-    sys::datagram::{self, Inbound, Message},
+    sys::{
+        datagram::{self, Inbound, Message},
+        udp,
+    },
 };
 
 /// Most messages sent in one call.
@@ -34,6 +37,8 @@ struct Sent {
     datagrams: usize,
     /// Of their IP packets.
     bytes: usize,
+    /// Whether the call stopped at a message, without a word why.
+    stopped: bool,
 }
 
 /// Why nothing was sent.
@@ -68,20 +73,21 @@ impl NextHop {
                     let forwarded = &self.counters.forwarded;
                     forwarded.count_all(sent.datagrams, sent.bytes);
                     rest = rest.get(sent.datagrams..).unwrap_or_default();
+                    if sent.stopped && self.was_refused() {
+                        return self.give_up(rest, listener);
+                    }
                     again = true;
                     continue;
                 }
                 Err(failed) => failed,
             };
+            if self.was_refused() || error.raw_os_error() == Some(libc::ECONNREFUSED) {
+                return self.give_up(rest, listener);
+            }
             if datagrams > 1 && self.give_up_segmenting(rest, &error) {
                 continue;
             }
             let (reason, count) = match error.raw_os_error() {
-                Some(libc::ECONNREFUSED) => {
-                    listener.count_drops(DropReason::SendFailed, rest.len());
-                    self.news.refused.store(true, Relaxed);
-                    return true;
-                }
                 // There was no room for as long as a call may take.
                 Some(libc::EAGAIN) => (DropReason::TxFull, rest.len()),
                 _ if again => {
@@ -97,6 +103,19 @@ impl NextHop {
             again = true;
         }
         false
+    }
+
+    /// Whether an answer came that nobody listens there.
+    fn was_refused(&self) -> bool {
+        let refused = |error: &io::Error| error.raw_os_error() == Some(libc::ECONNREFUSED);
+        udp::answers(self.socket.as_fd()).filter(refused).count() > 0
+    }
+
+    /// Leaves the downstream alone for now; what else was for it in this batch would be lost there.
+    fn give_up(&self, rest: &[Datagram<'_>], listener: &ListenerCounters) -> bool {
+        listener.count_drops(DropReason::SendFailed, rest.len());
+        self.news.refused.store(true, Relaxed);
+        true
     }
 
     /// Whether the `error` of a segmented message says that there should be none, at least of this size.
@@ -151,13 +170,14 @@ impl NextHop {
             })
             .collect();
         match datagram::send(self.socket.as_fd(), &messages) {
-            Ok(sent) => {
-                let sent = groups.iter().take(sent);
+            Ok(count) => {
+                let sent = groups.iter().take(count);
                 let datagrams = sent.clone().map(|group| group.len()).sum();
                 let payload = sent.flat_map(|group| group.iter().map(|d| d.payload.len()));
                 Ok(Sent {
                     bytes: payload.sum::<usize>() + datagrams * overhead,
                     datagrams,
+                    stopped: count < messages.len(),
                 })
             }
             Err(error) => Err(Failed {
@@ -198,6 +218,7 @@ impl NextHop {
                 bytes: (parts.iter().take(datagrams).flatten())
                     .map(|part| part.len())
                     .sum(),
+                stopped: datagrams < messages.len(),
             }),
             Err(error) => Err(Failed {
                 error,
