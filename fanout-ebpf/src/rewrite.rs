@@ -22,16 +22,14 @@ pub enum Partial {
 }
 
 /// Rewrites a frame that carries a datagram of `hop`'s family and has the length of [`NextHop::header`].
-/// `macs`, where given, stand in the header instead of the hop's. `sum` gives the sum of the first
-/// bytes. `None`: the frame is shorter than its headers say.
+/// `macs`, where given, stand in the header instead of the hop's. `None`: the frame is shorter than its headers say.
 #[must_use]
 #[inline]
-pub fn redirect(
+pub fn redirect<S: Sums>(
     mut frame: FrameMut<'_>,
     hop: &NextHop,
     macs: Option<[u8; 12]>,
     partial: Partial,
-    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
 ) -> Option<()> {
     if hop.header_len == 14 {
         let [header @ .., _, _, _, _] = hop.header;
@@ -49,7 +47,7 @@ pub fn redirect(
         redirect_ipv6(&mut ip, hop)?
     };
     let udp = ip.skip_variable::<64>(hop.ip_header_len.into());
-    redirect_udp(udp, hop, received, sent, partial, sum)
+    redirect_udp::<S>(udp, hop, received, sent, partial)
 }
 
 /// Returns what the addresses add to a checksum, before and after.
@@ -104,13 +102,12 @@ fn redirect_ipv6(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
 /// Inlined always: a function of its own would have more arguments than eBPF has registers for.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see above")]
-fn redirect_udp(
+fn redirect_udp<S: Sums>(
     mut udp: FrameMut<'_>,
     hop: &NextHop,
     received: Sum,
     sent: Sum,
     partial: Partial,
-    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
 ) -> Option<()> {
     let [_, _, p0, p1, l0, l1, c0, c1]: [u8; UDP_LEN] = udp.frame().read(0)?;
     let (old_port, len, field) = ([p0, p1], [l0, l1], [c0, c1]);
@@ -120,7 +117,7 @@ fn redirect_udp(
     }
     let pseudo = pseudo_header(received, len);
     let complete = if field == pseudo.fold() {
-        let datagram = datagram(udp.frame(), usize::from(u16::from_be_bytes(len)), sum)?;
+        let datagram = datagram::<S>(udp.frame(), u16::from_be_bytes(len).into())?;
         // All but the field itself, taken away by its complement.
         not_none(pseudo.plus(datagram).field([!c0, !c1]).checksum())
     } else {
@@ -153,11 +150,7 @@ const fn not_none(checksum: [u8; 2]) -> [u8; 2] {
 /// From its end to its start: the offsets are numbers that the verifier does not know, so that all rounds
 /// look alike to it, and what it learns of one says nothing of the frame.
 #[inline]
-fn datagram(
-    udp: Frame<'_>,
-    len: usize,
-    sum: impl Fn(Frame<'_>, Chunk) -> Option<Sum>,
-) -> Option<Sum> {
+fn datagram<S: Sums>(udp: Frame<'_>, len: usize) -> Option<Sum> {
     let mut left = len;
     let mut total = Sum::default();
     if left >= LARGEST {
@@ -168,43 +161,42 @@ fn datagram(
         let [last] = udp.skip_variable::<LARGEST>(left).read(0)?;
         total = total.field([last, 0]);
     }
-    for _ in 0..LARGEST / LARGE {
-        if left < LARGE {
+    for _ in 0..LARGEST / 512 {
+        if left < 512 {
             break;
         }
-        left -= LARGE;
-        total = total.plus(sum(udp.skip_variable::<LARGEST>(left), Chunk::Large)?);
+        add::<S, 512>(udp, &mut left, &mut total)?;
     }
-    for _ in 0..LARGE / SMALL {
-        if left < SMALL {
-            break;
-        }
-        left -= SMALL;
-        total = total.plus(sum(udp.skip_variable::<LARGEST>(left), Chunk::Small)?);
-    }
-    for _ in 0..SMALL / 2 {
-        if left < 2 {
-            break;
-        }
-        left -= 2;
-        total = total.field::<2>(udp.skip_variable::<LARGEST>(left).read(0)?);
+    add::<S, 256>(udp, &mut left, &mut total)?;
+    add::<S, 128>(udp, &mut left, &mut total)?;
+    add::<S, 64>(udp, &mut left, &mut total)?;
+    add::<S, 32>(udp, &mut left, &mut total)?;
+    add::<S, 16>(udp, &mut left, &mut total)?;
+    add::<S, 8>(udp, &mut left, &mut total)?;
+    add::<S, 4>(udp, &mut left, &mut total)?;
+    if left >= 2 {
+        total = total.field::<2>(udp.read(0)?);
     }
     Some(total)
 }
 
-/// What is summed in one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chunk {
-    /// [`LARGE`] bytes.
-    Large,
-    /// [`SMALL`] bytes.
-    Small,
+/// Adds the last `LEN` of the bytes that are `left`, if there are as many.
+#[inline]
+fn add<S: Sums, const LEN: usize>(udp: Frame<'_>, left: &mut usize, total: &mut Sum) -> Option<()> {
+    if *left >= LEN {
+        *left -= LEN;
+        let bytes = udp.skip_variable::<LARGEST>(*left);
+        *total = total.plus(S::sum::<LEN>(bytes)?);
+    }
+    Some(())
 }
 
-/// Bytes of a large chunk.
-pub const LARGE: usize = 256;
-/// Bytes of a small chunk.
-pub const SMALL: usize = 16;
+/// What sums up bytes fast: the kernel has a function of its own for that.
+pub trait Sums {
+    /// The sum of the first `LEN` bytes, a multiple of four and 512 at most. `None` if there are less.
+    fn sum<const LEN: usize>(bytes: Frame<'_>) -> Option<Sum>;
+}
+
 /// More than any datagram that a program without `xdp.frags` gets to see.
 const LARGEST: usize = 4096;
 

@@ -15,7 +15,7 @@ use fanout_ebpf::{
     checksum::Sum,
     frame::{Frame, FrameMut},
     parse::{Flow, parse},
-    rewrite::{self, Chunk, LARGE, Partial, SMALL},
+    rewrite::{self, Partial, Sums},
 };
 
 use crate::{
@@ -120,7 +120,7 @@ fn rewrite(ctx: &XdpContext, flow: &Flow, interface: Interface, hop: &NextHop) -
     } else {
         Partial::Keep
     };
-    rewrite::redirect(frame, hop, macs, partial, sum)
+    rewrite::redirect::<Kernel>(frame, hop, macs, partial)
 }
 
 /// Cuts what follows the IP packet, and makes the Ethernet header longer or shorter where a tag comes or
@@ -151,21 +151,17 @@ fn fit(ctx: &XdpContext, flow: &Flow, hop: &NextHop) -> Option<()> {
     Some(())
 }
 
-/// The sum of a chunk, by the kernel's own loop.
-#[inline]
-fn sum(frame: Frame<'_>, chunk: Chunk) -> Option<Sum> {
-    match chunk {
-        Chunk::Large => sum_of::<LARGE>(frame),
-        Chunk::Small => sum_of::<SMALL>(frame),
-    }
-}
+/// By the kernel's own loop.
+struct Kernel;
 
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "256 at most")]
-fn sum_of<const LEN: usize>(frame: Frame<'_>) -> Option<Sum> {
-    let bytes = frame.first::<LEN>()?.cast_mut().cast();
-    // SAFETY: the kernel reads as many bytes as were found to be there, and none of the null pointer's.
-    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes, LEN as u32, 0) };
-    // It is not negative: an error would be, of a length that is not a multiple of four.
-    Some(Sum::default().field(sum.to_ne_bytes()))
+impl Sums for Kernel {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "512 at most")]
+    fn sum<const LEN: usize>(bytes: Frame<'_>) -> Option<Sum> {
+        let bytes = bytes.first::<LEN>()?.cast_mut().cast();
+        // SAFETY: the kernel reads as many bytes as were found to be there, and none of the null pointer's.
+        let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes, LEN as u32, 0) };
+        // It is not negative: an error would be, of a length that is not a multiple of four.
+        Some(Sum::default().field(sum.to_ne_bytes()))
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
         delivery,
         fanout::{Fanout, wait_for},
         metrics::Metrics,
+        mode::{AF_XDP, Mode},
         sender::Traffic,
         topology::{self, ETH0, Family, INTERFACE, PORT, Shape, Topology},
         wire::{Capture, Wire},
@@ -24,13 +25,15 @@ use crate::{
 mod cases;
 
 pub fn register(suite: &mut Suite) {
-    suite.test("pass::frames", frames_reach_the_kernel);
+    suite.test("pass::frames", || {
+        frames_reach_the_kernel(&topology::other_interface(Shape::default()), &AF_XDP);
+    });
     suite.test_with("pass::protocols", &["ping"], protocols_work);
 }
 
-fn frames_reach_the_kernel() {
-    let network = topology::other_interface(Shape::default());
-    let cases = cases::all(&network);
+/// Of every case.
+pub fn frames_reach_the_kernel(network: &Topology, mode: &Mode) {
+    let cases = cases::all(network);
     let wire = Wire::open(&network.sender.namespace, ETH0);
     let capture = Capture::start(&network.host, INTERFACE);
     let ours = |frame: &[u8]| frame[6..12] == FROM;
@@ -46,7 +49,9 @@ fn frames_reach_the_kernel() {
 
     let v4 = network.listener("four", &network.target(Family::V4).to_string(), Family::V4);
     let v6 = network.listener("six", &network.target(Family::V6).to_string(), Family::V6);
-    let fanout = Fanout::start(&network.host, &format!("{v4}max_packet_size = 1000\n{v6}"));
+    let Mode { keys, sections, .. } = mode;
+    let config = format!("{v4}max_packet_size = 1000\n{keys}{v6}{keys}{sections}");
+    let fanout = Fanout::start(&network.host, &config);
     let mut counts = fanout.metrics();
     for (case, before) in cases.iter().zip(before) {
         assert!(wire.send(&case.frame), "{}: not sent", case.name);
@@ -57,8 +62,8 @@ fn frames_reach_the_kernel() {
     // And it does take what is its own: the cases above were not passed for lack of a program.
     for (listener, family) in [("four", Family::V4), ("six", Family::V6)] {
         assert_eq!(counts.received(listener), 0, "{}", counts.text);
-        let delivery = delivery::of(&network, family, &Traffic::new(network.target(family), 30));
-        delivery.assert_perfect();
+        let delivery = delivery::of(network, family, &Traffic::new(network.target(family), 30));
+        delivery.assert_perfect_in(mode);
     }
     fanout.stop();
 }

@@ -18,7 +18,7 @@ use crate::{
         topology::{self, ETH0, Family, HOST_MAC, INTERFACE, RECEIVER_PORT, Shape, Topology},
         wire::Wire,
     },
-    forwarding, golden, lifecycle,
+    forwarding, golden, lifecycle, pass,
 };
 
 pub fn register(suite: &mut Suite) {
@@ -51,6 +51,10 @@ pub fn register(suite: &mut Suite) {
     suite.test("xdp::golden_skb_mode", || {
         let network = topology::other_interface(golden::one());
         golden::every_kind(&network, "ens6", "keep", &XDP_SKB);
+    });
+    suite.test_with("xdp::passes_frames", &["ethtool"], || {
+        let network = topology::other_interface(Shape::default()).with_gro();
+        pass::frames_reach_the_kernel(&network, &XDP);
     });
     suite.test_with(
         "xdp::downstream_on_the_host",

@@ -6,7 +6,7 @@ use fanout_ebpf::{
     abi::{self, mapped},
     checksum::Sum,
     frame::{Frame, FrameMut},
-    rewrite::{self, LARGE, Partial, SMALL, redirect},
+    rewrite::{Partial, Sums, redirect},
 };
 
 use super::{
@@ -145,7 +145,7 @@ fn rewriting_in_the_kernel_equals_making_anew() {
             let hop = in_kernel(&next_hop);
             let mut frame = vec![0; hop.header_len.into()];
             frame.extend(&bytes[ip..]);
-            let done = redirect(FrameMut::from(&mut frame[..]), &hop, None, partial, sum);
+            let done = redirect::<Host>(FrameMut::from(&mut frame[..]), &hop, None, partial);
             assert!(done.is_some(), "not rewritten: {received:?}");
             assert_eq!(
                 frame,
@@ -171,9 +171,10 @@ fn in_kernel(next_hop: &NextHop) -> abi::NextHop {
 }
 
 /// Stands for the kernel's helper.
-fn sum(frame: Frame<'_>, chunk: rewrite::Chunk) -> Option<Sum> {
-    match chunk {
-        rewrite::Chunk::Large => Some(Sum::default().field(frame.read::<LARGE>(0)?)),
-        rewrite::Chunk::Small => Some(Sum::default().field(frame.read::<SMALL>(0)?)),
+struct Host;
+
+impl Sums for Host {
+    fn sum<const LEN: usize>(bytes: Frame<'_>) -> Option<Sum> {
+        Some(Sum::default().field(bytes.read::<LEN>(0)?))
     }
 }
