@@ -39,10 +39,11 @@ static PASSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(abi::PASSED_ENTR
 #[map]
 static INTERFACE: Array<Interface> = Array::with_max_entries(1, 0);
 
-/// One turn is as many as any: user space replaces the inner arrays by such as it needs.
+/// [`NextHop`]s. One turn is as many as any: user space replaces the inner arrays by such as it needs. Those
+/// have no BTF, and up to Linux 6.1 a map whose BTF says that its values are structs is not of their kind.
 #[btf_map]
 static TURNS: btf_maps::ArrayOfMaps<
-    btf_maps::Array<NextHop, 1, { BPF_F_INNER_MAP as usize }>,
+    btf_maps::Array<[u64; NextHop::SIZE / 8], 1, { BPF_F_INNER_MAP as usize }>,
     MAX_LISTENERS,
 > = btf_maps::ArrayOfMaps::new();
 

@@ -1,5 +1,7 @@
 //! Whose turn it is, for the programs that forward by themselves, and what they count.
 
+use core::ptr;
+
 use fanout_ebpf::abi::{DropReason, Egress, ListenerCounts, NextHop, Traffic};
 
 use crate::{COUNTS, FORWARDED, TURNS};
@@ -44,9 +46,11 @@ impl Turn {
             Some(hop) => (place, hop),
             None => (0, turns.get(0)?),
         };
+        let hop: *const NextHop = ptr::from_ref(hop).cast();
         // SAFETY: as in `begin`.
         unsafe { cursor.write(place + 1) };
-        Some(hop)
+        // SAFETY: user space puts whole next hops there, and replaces the array, not what is in it.
+        Some(unsafe { &*hop })
     }
 
     /// Counts the datagram as one that went nowhere.
