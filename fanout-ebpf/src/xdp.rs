@@ -4,6 +4,8 @@
 //! Without `xdp.frags`: where a frame would take several buffers (jumbo MTU), drivers refuse the native
 //! attach, and say so.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
@@ -132,7 +134,10 @@ fn rewrite(ctx: &XdpContext, flow: &Flow, interface: Interface, hop: &NextHop) -
     reason = "lengths within one frame"
 )]
 fn fit(ctx: &XdpContext, flow: &Flow, hop: &NextHop) -> Option<()> {
-    let padding = ctx.data_end() - ctx.data() - flow.ip - flow.ip_len;
+    // LLVM would rather add the lengths to a pointer, and a length from the packet has no limit that the
+    // verifier of Linux 6.1 knows.
+    let frame_len = black_box(ctx.data_end() - ctx.data());
+    let padding = frame_len - flow.ip - flow.ip_len;
     if padding > 0 {
         // SAFETY: a call of the kernel with its own context.
         let cut = unsafe { bpf_xdp_adjust_tail(ctx.ctx, -(padding as i32)) };
