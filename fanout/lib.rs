@@ -21,7 +21,10 @@
 //!           same interface          interface, same UMEM     sendmmsg          worker/raw.rs
 //! ```
 //!
-//! The main thread ([`supervisor`]) sets all of this up ([`af_xdp`], [`bpf`]), asks the kernel for
+//! Datagrams of `xdp` listeners never leave the kernel: the program looks up, chooses, rewrites and sends.
+//! [`in_kernel`] gives it the turns to take, [`xdp`] says by which ways it can send.
+//!
+//! The main thread ([`supervisor`]) sets all of this up ([`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
 //! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
 //! news ([`events`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
 //! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
