@@ -79,7 +79,7 @@ impl Links {
             RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
             _ => None,
         });
-        Ok(Self(links.collect()))
+        Ok(links.collect())
     }
 
     /// Whether what `news` says of an interface is known already. News of a bridge's port tell
@@ -102,6 +102,12 @@ impl Links {
     #[must_use]
     pub fn by_index(&self, index: IfIndex) -> Option<&Link> {
         self.0.iter().find(|link| link.index == index)
+    }
+}
+
+impl FromIterator<Link> for Links {
+    fn from_iter<I: IntoIterator<Item = Link>>(links: I) -> Self {
+        Self(links.into_iter().collect())
     }
 }
 

@@ -128,3 +128,6 @@ fn refusal(link: &Link) -> String {
          while an XDP program is on the interface"
     )
 }
+
+#[cfg(test)]
+mod tests;

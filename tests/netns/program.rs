@@ -8,15 +8,17 @@ use fanout::{
     config::Xdp,
     link::{Link, Links},
     netlink::Connection,
+    wire::ethernet::EthernetHeader,
 };
 use fanout_ebpf::{
-    abi::{Bind, BindKey, PassReason, Way},
+    abi::{Bind, BindKey, DropReason, Egress, NextHop, PassReason, Way},
     frame,
     parse::parse,
 };
 
 use crate::{
     common::{
+        fanout::wait_for,
         frame::{Frame, mac},
         namespace::Namespace,
         wire::Wire,
@@ -29,6 +31,7 @@ pub fn register(suite: &mut Suite) {
         "program::counts_as_the_parser_says",
         counts_as_the_parser_says,
     );
+    suite.test("program::puts_and_takes_tags", puts_and_takes_tags);
     suite.test("program::goes_with_its_owner", goes_with_its_owner);
     suite.test("program::is_never_replaced", is_never_replaced);
     suite.test(
@@ -215,6 +218,77 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 32) as usize % limit
+    }
+}
+
+/// What comes untagged leaves with the next hop's tag, and the other way round; the program at the other end
+/// tells what it sees by what it counts.
+fn puts_and_takes_tags() {
+    const COUNT: u32 = 100;
+    let [here, there] = pair();
+    let [own, other] = [(&here, HERE), (&there, THERE)]
+        .map(|(namespace, name)| mac(&namespace.interface(name, "address")));
+    let bind = |listener, address: &str, vlan, way| {
+        let address: SocketAddr = address.parse().expect("an address");
+        let bind = Bind {
+            listener,
+            max_packet_size: MAX_PACKET_SIZE,
+            way,
+        };
+        (BindKey::new(address, vlan), bind)
+    };
+    let attached = |namespace: &Namespace, name, downstreams, binds: &[(BindKey, Bind)]| {
+        namespace.enter(|| {
+            let mut programs = Loader::new().load(&link(name), downstreams).expect("load");
+            programs.attach_xdp(Xdp::Native).expect("attach");
+            programs.set_binds(binds).expect("binds");
+            programs
+        })
+    };
+    let hop = |downstream, vlan| {
+        let ethernet = EthernetHeader::new(own, other, vlan, false);
+        let mut header = [0; 18];
+        header[..ethernet.as_bytes().len()].copy_from_slice(ethernet.as_bytes());
+        NextHop {
+            header,
+            header_len: ethernet.as_bytes().len() as u8,
+            egress: Egress::SameInterface,
+            mtu: 1500,
+            downstream,
+            ..NextHop::to("10.0.0.7:514".parse().expect("an address"))
+        }
+    };
+    let binds = [
+        bind(0, "10.0.0.9:514", None, Way::Xdp),
+        bind(1, "10.0.0.9:514", Some(7), Way::Xdp),
+    ];
+    let mut programs = attached(&here, HERE, 2, &binds);
+    programs.set_turns(0, &[hop(0, Some(9))]).expect("turns");
+    programs.set_turns(1, &[hop(1, None)]).expect("turns");
+    let binds = [
+        bind(0, "10.0.0.7:514", Some(9), Way::AfXdp),
+        bind(1, "10.0.0.7:514", None, Way::AfXdp),
+    ];
+    let witness = attached(&there, THERE, 0, &binds);
+
+    let wire = Wire::open(&there, THERE);
+    let [from, to] = ["10.0.0.1:40000", "10.0.0.9:514"].map(|a| a.parse().expect("an address"));
+    let mut frame = Frame::new(other, own, from, to);
+    for vlan in [None, Some(7)] {
+        frame.vlan = vlan;
+        for _ in 0..COUNT {
+            assert!(wire.send(&frame.bytes(b"a message")));
+        }
+    }
+    for listener in [0, 1] {
+        let seen = || witness.passed(listener).expect("counts")[PassReason::NoSocket as usize];
+        let all = wait_for(|| (seen() == COUNT.into()).then_some(()));
+        assert!(all.is_some(), "listener {listener}: {} seen", seen());
+        let received = programs.received(listener).expect("counts");
+        assert_eq!(received.queues[0].packets, COUNT.into());
+        assert_eq!(received.dropped, [0; DropReason::COUNT]);
+        let forwarded = programs.forwarded(listener).expect("counts");
+        assert_eq!(forwarded, received.queues[0]);
     }
 }
 
