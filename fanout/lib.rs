@@ -38,6 +38,7 @@ pub mod args;
 pub mod balance;
 pub mod bpf;
 pub mod btf;
+pub mod claim;
 pub mod config;
 pub mod events;
 pub mod forward;
