@@ -194,6 +194,9 @@ impl Builder {
         let mut flags = vec![
             format!("-Clinker={}", self.linker.display()),
             "-Clink-arg=--btf".into(),
+            // All of a program in one function: the kernel refuses what becomes of Rust's types in the
+            // BTF of others, and verifies twice what is called twice.
+            "-Clink-arg=--llvm-args=-inline-threshold=100000".into(),
         ];
         // BTF names source files: the same names on every machine.
         let mut remap =

@@ -235,14 +235,13 @@ fn next_hop(downstream: &Downstream, source: Source, path: &Path, way: &Way) -> 
     NextHop {
         source: new_source.map_or([0; 16], mapped),
         rewrites_source: new_source.is_some().into(),
-        gateway: mapped(path.next_hop),
         header,
         header_len: if way.vlan.is_some() { 18 } else { 14 },
         egress: way.egress,
         ifindex,
         mtu: path.mtu,
         downstream: downstream.number,
-        ..NextHop::to(destination)
+        ..NextHop::to(destination).via(path.next_hop)
     }
 }
 

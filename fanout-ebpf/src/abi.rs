@@ -50,6 +50,9 @@ pub const DEVICES: &str = "DEVICES";
 /// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel dropped.
 pub const FAILED: &str = "FAILED";
 
+/// Program array of one TC program: what a filter of clsact calls.
+pub const TC_PROGRAM: &str = "TC_PROGRAM";
+
 /// The upper 96 bits of the IPv4-mapped addresses, `::ffff:0:0/96`.
 pub const IPV4_MAPPED: u128 = 0xffff;
 
@@ -118,7 +121,10 @@ impl BindKey {
         bytes
     }
 
-    const fn is_ipv4(&self) -> bool {
+    /// Whether it is one of IPv4, else of IPv6.
+    #[must_use]
+    #[inline]
+    pub const fn is_ipv4(&self) -> bool {
         u128::from_be_bytes(self.address) >> 32 == IPV4_MAPPED
     }
 }

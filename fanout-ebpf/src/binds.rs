@@ -1,12 +1,63 @@
 //! Whose a packet is, and what is counted of packets that are left to the kernel.
 
-use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
+use fanout_ebpf::{
+    abi::{self, Bind, BindKey, Interface, PassReason},
+    parse::Flow,
+};
 
-use crate::{BINDS, PASSED};
+use crate::{BINDS, INTERFACE, PASSED};
+
+/// A packet's listener.
+pub(crate) struct Found {
+    pub(crate) bind: &'static Bind,
+    pub(crate) interface: Interface,
+    /// Only the tag keeps the packet from it.
+    other_vlan: bool,
+}
+
+impl Found {
+    /// Looks for it.
+    #[inline]
+    pub(crate) fn of(flow: &Flow) -> Option<Self> {
+        let interface = *INTERFACE.get(0)?;
+        let (bind, other_vlan) = match lookup(&flow.key, interface) {
+            Some(bind) => (bind, false),
+            None => (lookup_other_vlan(&flow.key, interface)?, true),
+        };
+        Some(Self {
+            bind,
+            interface,
+            other_vlan,
+        })
+    }
+
+    /// Why the listener does not take the packet; `largest` is the length of its largest datagram.
+    #[inline]
+    pub(crate) fn refusal(&self, flow: &Flow, largest: usize) -> Option<PassReason> {
+        if flow.mac != self.interface.mac {
+            Some(PassReason::OtherMac)
+        } else if self.other_vlan {
+            Some(PassReason::OtherVlan)
+        } else if flow.irregular.is_some() {
+            flow.irregular
+        } else {
+            (largest > self.bind.max_packet_size as usize).then_some(PassReason::TooBig)
+        }
+    }
+
+    /// Counts the packet as left to the kernel.
+    #[inline]
+    pub(crate) fn count_passed(&self, reason: PassReason) {
+        if let Some(counter) = PASSED.get_ptr_mut(abi::passed_index(self.bind.listener, reason)) {
+            // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
+            unsafe { *counter += 1 };
+        }
+    }
+}
 
 /// The bind of a destination: its own, else the wildcard's.
 #[inline]
-pub(crate) fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
+fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
     bind(key).or_else(|| {
         (interface.any_wildcard != 0)
             .then(|| bind(&key.wildcard()))
@@ -16,7 +67,7 @@ pub(crate) fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bin
 
 /// The bind that a destination would have with another tag, or with none.
 #[inline]
-pub(crate) fn lookup_other_vlan(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
+fn lookup_other_vlan(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
     (key.vlan != 0 || interface.any_tagged != 0)
         .then(|| lookup(&key.any_vlan(), interface))
         .flatten()
@@ -27,13 +78,4 @@ fn bind(key: &BindKey) -> Option<&'static Bind> {
     // SAFETY: the kernel frees a removed entry only after the programs that may see it have ended, and
     // user space replaces entries as a whole.
     unsafe { BINDS.get(key) }
-}
-
-/// Counts a packet of a listener that is left to the kernel.
-#[inline]
-pub(crate) fn count_passed(listener: u32, reason: PassReason) {
-    if let Some(counter) = PASSED.get_ptr_mut(abi::passed_index(listener, reason)) {
-        // SAFETY: the entry of this CPU, on which no other XDP program interrupts this one.
-        unsafe { *counter += 1 };
-    }
 }

@@ -52,6 +52,13 @@ impl Sum {
         Self(self.0 + other.0)
     }
 
+    /// This sum without another that is part of it.
+    #[must_use]
+    #[inline]
+    pub const fn minus(self, other: Self) -> Self {
+        self.plus(other.complement())
+    }
+
     /// What takes this sum away again. 2⁴⁸ - 1 is a multiple of 2¹⁶ - 1, that is, nothing in ones' complement.
     #[must_use]
     #[inline]
@@ -99,7 +106,7 @@ pub const fn pseudo_header(addresses: Sum, udp_len: [u8; 2]) -> Sum {
 #[inline]
 pub const fn increment(checksum: [u8; 2], old: Sum, new: Sum) -> [u8; 2] {
     let [high, low] = checksum;
-    new.plus(old.complement()).field([!high, !low]).checksum()
+    new.minus(old).field([!high, !low]).checksum()
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ struct Even<T>(T);
 pub struct Frame<'a> {
     start: *const u8,
     end: *const u8,
+    /// Bytes of the frame that follow and can't be read.
+    beyond: usize,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -36,8 +38,16 @@ impl Frame<'_> {
         Self {
             start,
             end,
+            beyond: 0,
             bytes: PhantomData,
         }
+    }
+
+    /// The frame with `beyond` more bytes, which can't be read.
+    #[must_use]
+    #[inline]
+    pub const fn with_beyond(self, beyond: usize) -> Self {
+        Self { beyond, ..self }
     }
 
     /// What follows the first `len` bytes; nothing if there are no more. A new start, not an offset that
@@ -58,17 +68,18 @@ impl Frame<'_> {
         self.skip(black_box(len) & (LIMIT - 1))
     }
 
-    /// Whether there are `len` bytes. A comparison of pointers: only from such a one does the verifier
+    /// Whether `len` bytes can be read. A comparison of pointers: only from such a one does the verifier
     /// learn what may be read.
     #[inline]
     pub(crate) fn has(self, len: usize) -> bool {
         self.skip(len).start <= self.end
     }
 
-    /// [`Self::has`], of a length that is not constant.
+    /// Whether there are `len` bytes, a number that is not constant. They need not be readable.
     #[inline]
     pub(crate) fn has_variable(self, len: usize) -> bool {
-        self.skip_variable::<0x1_0000>(len).start <= self.end
+        let readable = len.saturating_sub(self.beyond);
+        self.skip_variable::<0x1_0000>(readable).start <= self.end
     }
 
     /// Where the first `N` bytes lie; `None` if there are less.
@@ -133,6 +144,13 @@ impl FrameMut<'_> {
     #[inline]
     pub(crate) fn frame(&self) -> Frame<'_> {
         self.0
+    }
+
+    /// What follows the first `len` bytes; nothing if there are no more.
+    #[must_use]
+    #[inline]
+    pub fn skip(self, len: usize) -> Self {
+        Self(self.0.skip(len))
     }
 
     /// What follows the first `len` bytes, a number below `LIMIT` (a power of two) that is not constant.

@@ -10,6 +10,7 @@
 
 mod binds;
 mod failed;
+mod tc;
 mod turn;
 mod xdp;
 
@@ -17,7 +18,7 @@ use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, XskMap},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, XskMap},
 };
 use fanout_ebpf::abi::{
     self, Bind, BindKey, Interface, ListenerCounts, MAX_LISTENERS, NextHop, Traffic,
@@ -60,6 +61,10 @@ static DEVICES: DevMapHash = DevMapHash::with_max_entries(abi::MAX_DEVICES, 0);
 #[map]
 static FAILED: PerCpuHashMap<u32, u64> =
     PerCpuHashMap::with_max_entries(abi::MAX_DEVICES, BPF_F_NO_PREALLOC);
+
+/// What the stub of a clsact filter calls: [`tc`]'s program.
+#[map]
+static TC_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

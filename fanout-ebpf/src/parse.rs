@@ -9,18 +9,24 @@ use crate::{
     frame::Frame,
 };
 
-const ETHERNET_LEN: usize = 14;
+/// Bytes of an Ethernet header without a tag.
+pub const ETHERNET_LEN: usize = 14;
 const VLAN_TAG_LEN: usize = 4;
-pub(crate) const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-pub(crate) const UDP_LEN: usize = 8;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_LEN: usize = 40;
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = 8;
 
 const ETH_P_IP: u16 = 0x0800;
-const ETH_P_8021Q: u16 = 0x8100;
-const ETH_P_IPV6: u16 = 0x86dd;
+/// The type of what a VLAN tag begins.
+pub const ETH_P_8021Q: u16 = 0x8100;
+/// The type of IPv6.
+pub const ETH_P_IPV6: u16 = 0x86dd;
 
 /// The VLAN id within a tag's control information; id 0 is a priority tag, that is: untagged.
-const VLAN_VID_MASK: u16 = 0x0fff;
+pub const VLAN_VID_MASK: u16 = 0x0fff;
 
 const IP_MORE_FRAGMENTS: u16 = 0x2000;
 const IP_FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -188,11 +194,7 @@ struct Extensions<'a> {
 }
 
 /// Walks the extension headers at the start of `header`. `None`: they don't lead to a UDP header.
-///
-/// Inlined always: a function of its own would put its types into the object's BTF, and the kernel
-/// refuses what becomes of a Rust `Option` there.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "see above")]
+#[inline]
 fn extensions(mut header: Frame<'_>, mut next_header: u8) -> Option<Extensions<'_>> {
     let mut total = 0;
     let mut fragment = false;

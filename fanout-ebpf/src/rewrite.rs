@@ -41,13 +41,56 @@ pub fn redirect<S: Sums>(
         frame.write(0, macs)?;
     }
     let mut ip = frame.skip_variable::<32>(hop.header_len.into());
-    let (received, sent) = if hop.ip_header_len == 20 {
-        redirect_ipv4(&mut ip, hop)?
-    } else {
-        redirect_ipv6(&mut ip, hop)?
-    };
+    let (received, sent) = redirect_ip(&mut ip, hop)?;
     let udp = ip.skip_variable::<64>(hop.ip_header_len.into());
     redirect_udp::<S>(udp, hop, received, sent, partial)
+}
+
+/// What a packet's checksums are yet to take up: ones' complement sums, to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Of the addresses: what the pseudo-header changed by.
+    pub addresses: u16,
+    /// Of the ports: what the UDP header changed by.
+    pub port: u16,
+    /// What the IP packet changed by, once the above are taken up and have changed it by as much as the kernel
+    /// thinks: nothing, but for an IPv6 header, whose sum is not kept the same by a checksum in it.
+    pub packet: Sum,
+}
+
+/// Rewrites an IP packet that carries a datagram of `hop`'s family, but for the UDP checksum: for programs
+/// that have the kernel change that, which knows what is in it. `None`: it is shorter than its headers.
+#[must_use]
+#[inline]
+pub fn redirect_unsummed(mut ip: FrameMut<'_>, hop: &NextHop) -> Option<Due> {
+    let (received, sent) = redirect_ip(&mut ip, hop)?;
+    let mut udp = ip.skip_variable::<64>(hop.ip_header_len.into());
+    let old_port: [u8; 2] = udp.frame().read(2)?;
+    let port = hop.port_be.to_ne_bytes();
+    udp.write(2, port)?;
+    let field = |bytes| Sum::default().field::<2>(bytes);
+    let folded = |sum: Sum| u16::from_ne_bytes(sum.fold());
+    let addresses = sent.minus(received);
+    Some(Due {
+        addresses: folded(addresses),
+        port: folded(field(port).minus(field(old_port))),
+        packet: if hop.ip_header_len == 20 {
+            Sum::default()
+        } else {
+            // And the hop limit is one less.
+            addresses.minus(field([0, 1]))
+        },
+    })
+}
+
+/// Returns what the addresses add to a checksum, before and after.
+#[inline]
+fn redirect_ip(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
+    if hop.ip_header_len == 20 {
+        redirect_ipv4(ip, hop)
+    } else {
+        redirect_ipv6(ip, hop)
+    }
 }
 
 /// Returns what the addresses add to a checksum, before and after.
@@ -98,10 +141,7 @@ fn redirect_ipv6(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
 
 /// `received` and `sent` are the sums of the IP addresses before and after. No checksum stays none, a wrong
 /// one stays wrong, and a computed 0, which would mean "none", becomes 0xFFFF.
-///
-/// Inlined always: a function of its own would have more arguments than eBPF has registers for.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "see above")]
+#[inline]
 fn redirect_udp<S: Sums>(
     mut udp: FrameMut<'_>,
     hop: &NextHop,

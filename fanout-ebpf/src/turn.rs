@@ -2,7 +2,10 @@
 
 use core::ptr;
 
-use fanout_ebpf::abi::{DropReason, Egress, ListenerCounts, NextHop, Traffic};
+use fanout_ebpf::{
+    abi::{DropReason, Egress, ListenerCounts, NextHop, Traffic},
+    size::Size,
+};
 
 use crate::{COUNTS, FORWARDED, TURNS};
 
@@ -10,25 +13,21 @@ use crate::{COUNTS, FORWARDED, TURNS};
 pub(crate) struct Turn(*mut ListenerCounts);
 
 impl Turn {
-    /// Counts a datagram of a listener as received by RX queue `queue`, in a packet of `ip_len` bytes.
+    /// Counts a packet of a listener as received by RX queue `queue`.
     #[inline]
-    pub(crate) fn begin(listener: u32, queue: u32, ip_len: usize) -> Option<Self> {
+    pub(crate) fn begin(listener: u32, queue: u32, size: Size) -> Option<Self> {
         let counts = COUNTS.get_ptr_mut(listener)?;
         // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
-        unsafe { (*counts).count_received(queue, ip_len) };
+        unsafe { (*counts).count_received(queue, size) };
         Some(Self(counts))
     }
 
-    /// The next hop whose turn it is, for a packet of `ip_len` bytes.
+    /// The next hop whose turn it is, for a packet.
     #[inline]
-    pub(crate) fn next(
-        &self,
-        listener: u32,
-        ip_len: usize,
-    ) -> Result<&'static NextHop, DropReason> {
+    pub(crate) fn next(&self, listener: u32, size: Size) -> Result<&'static NextHop, DropReason> {
         match self.choose(listener) {
             Some(hop) if hop.egress == Egress::Nowhere => Err(DropReason::NoDownstream),
-            Some(hop) if ip_len > hop.mtu as usize => Err(DropReason::TooBig),
+            Some(hop) if size.largest > hop.mtu as usize => Err(DropReason::TooBig),
             Some(hop) => Ok(hop),
             None => Err(DropReason::NoDownstream),
         }
@@ -53,20 +52,20 @@ impl Turn {
         Some(unsafe { &*hop })
     }
 
-    /// Counts the datagram as one that went nowhere.
+    /// Counts the packet as one that went nowhere.
     #[inline]
-    pub(crate) fn count_drop(&self, reason: DropReason) {
+    pub(crate) fn count_drop(&self, reason: DropReason, size: Size) {
         // SAFETY: as in `begin`.
-        unsafe { (*self.0).count_drop(reason) };
+        unsafe { (*self.0).count_drop(reason, size) };
     }
 }
 
 /// Counts a packet as forwarded.
 #[inline]
-pub(crate) fn count_forwarded(hop: &NextHop, ip_len: usize) {
+pub(crate) fn count_forwarded(hop: &NextHop, size: Size) {
     if let Some(traffic) = FORWARDED.get_ptr_mut(hop.downstream) {
         let traffic: *mut Traffic = traffic;
         // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
-        unsafe { (*traffic).count(ip_len) };
+        unsafe { (*traffic).count(size) };
     }
 }

@@ -18,11 +18,12 @@ use fanout_ebpf::{
     frame::{Frame, FrameMut},
     parse::{Flow, parse},
     rewrite::{self, Partial, Sums},
+    size::Size,
 };
 
 use crate::{
-    DEVICES, INTERFACE, XSKS,
-    binds::{count_passed, lookup, lookup_other_vlan},
+    DEVICES, XSKS,
+    binds::Found,
     turn::{self, Turn},
 };
 
@@ -41,43 +42,30 @@ fn decide(ctx: &XdpContext) -> Option<u32> {
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let flow = parse(frame)?;
-    let interface = *INTERFACE.get(0)?;
-    let (bind, other_vlan) = match lookup(&flow.key, interface) {
-        Some(bind) => (bind, false),
-        None => (lookup_other_vlan(&flow.key, interface)?, true),
-    };
-    if bind.way == Way::Tc {
-        return None;
-    }
-    let reason = if flow.mac != interface.mac {
-        PassReason::OtherMac
-    } else if other_vlan {
-        PassReason::OtherVlan
-    } else if let Some(reason) = flow.irregular {
-        reason
-    } else if flow.ip_len > bind.max_packet_size as usize {
-        PassReason::TooBig
-    } else if bind.way == Way::Xdp {
-        return forward(ctx, &flow, interface, bind.listener);
-    } else {
-        match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
+    let found = Found::of(&flow)?;
+    let reason = match (found.bind.way, found.refusal(&flow, flow.ip_len)) {
+        (Way::Tc, _) => return None,
+        (_, Some(reason)) => reason,
+        (Way::Xdp, None) => return forward(ctx, &flow, found.interface, found.bind.listener),
+        (Way::AfXdp, None) => match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
             Ok(action) => return Some(action),
             Err(_) => PassReason::NoSocket,
-        }
+        },
     };
-    count_passed(bind.listener, reason);
+    found.count_passed(reason);
     Some(XDP_PASS)
 }
 
 /// Sends a datagram to the next hop whose turn it is, or drops and counts it.
 #[inline]
 fn forward(ctx: &XdpContext, flow: &Flow, interface: Interface, listener: u32) -> Option<u32> {
-    let turn = Turn::begin(listener, ctx.rx_queue_index(), flow.ip_len)?;
+    let size = Size::one(flow.ip_len);
+    let turn = Turn::begin(listener, ctx.rx_queue_index(), size)?;
     let sent = turn
-        .next(listener, flow.ip_len)
+        .next(listener, size)
         .and_then(|hop| send(ctx, flow, interface, hop));
     Some(sent.unwrap_or_else(|reason| {
-        turn.count_drop(reason);
+        turn.count_drop(reason, size);
         XDP_DROP
     }))
 }
@@ -99,7 +87,7 @@ fn send(
             .redirect(hop.ifindex, 0)
             .map_err(|_| DropReason::SendFailed)?,
     };
-    turn::count_forwarded(hop, flow.ip_len);
+    turn::count_forwarded(hop, Size::one(flow.ip_len));
     Ok(action)
 }
 

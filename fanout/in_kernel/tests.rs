@@ -145,13 +145,12 @@ fn a_next_hop_has_all_that_a_rewrite_needs() {
     let expected = NextHop {
         source: mapped("10.0.0.9".parse().unwrap()),
         rewrites_source: 1,
-        gateway: mapped("10.0.0.1".parse().unwrap()),
         header: [2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 100, 8, 0],
         header_len: 18,
         egress: Egress::OtherInterface,
         ifindex: 3,
         mtu: 1400,
-        ..NextHop::to("10.0.0.1:514".parse().unwrap())
+        ..NextHop::to("10.0.0.1:514".parse().unwrap()).via("10.0.0.1".parse().unwrap())
     };
     assert_eq!(hop, expected);
 }

@@ -3,6 +3,7 @@
 use core::mem::offset_of;
 
 use super::{DropReason, MAX_QUEUES};
+use crate::size::Size;
 
 /// Datagrams, and the bytes of their IP packets.
 #[repr(C)]
@@ -16,11 +17,11 @@ pub struct Traffic {
 const _: () = assert!(size_of::<Traffic>() == 16);
 
 impl Traffic {
-    /// Counts one IP packet of `bytes`.
+    /// Counts what a packet holds.
     #[inline]
-    pub fn count(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
+    pub fn count(&mut self, size: Size) {
+        self.packets += size.datagrams;
+        self.bytes += size.bytes;
     }
 
     /// Adds another CPU's.
@@ -59,18 +60,18 @@ impl ListenerCounts {
     /// Words that it has in memory.
     pub const WORDS: usize = 1 + DropReason::COUNT + 2 * QUEUES;
 
-    /// Counts one IP packet of `bytes` that came by RX queue `queue`.
+    /// Counts what a packet holds that came by RX queue `queue`.
     #[inline]
-    pub fn count_received(&mut self, queue: u32, bytes: usize) {
+    pub fn count_received(&mut self, queue: u32, size: Size) {
         let queue = queue.min(MAX_QUEUES - 1) as usize;
         if let Some(traffic) = self.received.get_mut(queue) {
-            traffic.count(bytes);
+            traffic.count(size);
         }
     }
 
-    /// Counts one datagram that went nowhere.
+    /// Counts what a packet holds that went nowhere.
     #[inline]
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.dropped[reason as usize] += 1;
+    pub fn count_drop(&mut self, reason: DropReason, size: Size) {
+        self.dropped[reason as usize] += size.datagrams;
     }
 }

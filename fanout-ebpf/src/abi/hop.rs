@@ -15,7 +15,7 @@ pub struct NextHop {
     /// New source address.
     pub source: [u8; 16],
     /// Whose MAC address it goes to, the router's or the downstream's own: for programs that leave the Ethernet
-    /// header to the kernel.
+    /// header to the kernel. Here an IPv4 address is the first four bytes, before zeros.
     pub gateway: [u8; 16],
     /// The Ethernet header that it leaves with, for programs that write one.
     pub header: [u8; 18],
@@ -28,8 +28,8 @@ pub struct NextHop {
     pub ip_header_len: u8,
     /// 1 if the source address becomes `source`, 0 if the sender's stays.
     pub rewrites_source: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Whether `gateway` is `AF_INET` or `AF_INET6`: the router may be of the other family.
+    pub gateway_family: u8,
     /// How it leaves.
     pub egress: Egress,
     /// By which interface.
@@ -60,7 +60,13 @@ pub enum Egress {
     OtherInterface,
     /// It is for an address of this host, which the kernel delivers to.
     Local,
+    /// It is for a loopback address: the kernel takes it only from the interface of such.
+    Loopback,
 }
+
+// linux/socket.h
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 impl NextHop {
     /// Bytes that it has in memory.
@@ -76,7 +82,7 @@ impl NextHop {
         header_len: 14,
         ip_header_len: 20,
         rewrites_source: 0,
-        reserved: 0,
+        gateway_family: AF_INET,
         egress: Egress::Nowhere,
         ifindex: 0,
         mtu: 0,
@@ -94,6 +100,27 @@ impl NextHop {
         }
     }
 
+    /// The same by way of `gateway`.
+    #[must_use]
+    pub fn via(self, gateway: IpAddr) -> Self {
+        let mut bytes = [0; 16];
+        let gateway_family = match gateway {
+            IpAddr::V4(v4) => {
+                bytes[..4].copy_from_slice(&v4.octets());
+                AF_INET
+            }
+            IpAddr::V6(v6) => {
+                bytes = v6.octets();
+                AF_INET6
+            }
+        };
+        Self {
+            gateway: bytes,
+            gateway_family,
+            ..self
+        }
+    }
+
     /// As it lies in memory.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
@@ -103,7 +130,12 @@ impl NextHop {
         bytes[32..48].copy_from_slice(&self.gateway);
         bytes[48..66].copy_from_slice(&self.header);
         bytes[66..68].copy_from_slice(&self.port_be.to_ne_bytes());
-        bytes[68..71].copy_from_slice(&[self.header_len, self.ip_header_len, self.rewrites_source]);
+        bytes[68..72].copy_from_slice(&[
+            self.header_len,
+            self.ip_header_len,
+            self.rewrites_source,
+            self.gateway_family,
+        ]);
         let words = [self.egress as u32, self.ifindex, self.mtu, self.downstream];
         for (to, word) in bytes[72..].chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&word.to_ne_bytes());

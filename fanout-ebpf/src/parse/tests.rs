@@ -254,6 +254,20 @@ fn a_truncated_frame_is_malformed_as_soon_as_it_shows_its_port() {
     }
 }
 
+/// As where the kernel keeps the data apart from the headers.
+#[test]
+fn bytes_out_of_reach_are_part_of_the_frame() {
+    for frame in [v4(), v6()] {
+        let whole = parsed(&frame).unwrap();
+        let (readable, rest) = frame.split_at(frame.len() - PAYLOAD.len());
+        let all = Frame::from(readable).with_beyond(rest.len());
+        assert_eq!(parse(all), Some(whole));
+        let short = Frame::from(readable).with_beyond(rest.len() - 1);
+        let irregular = parse(short).unwrap().irregular;
+        assert_eq!(irregular, Some(PassReason::Malformed));
+    }
+}
+
 #[test]
 fn the_kernel_answers_an_expired_ttl() {
     for ttl in [0, 1] {
