@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Without listeners there are no queues.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AfXdp {
     queues: Vec<Queue>,
     listeners: Vec<Listener>,

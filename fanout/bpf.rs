@@ -2,14 +2,16 @@
 //!
 //! It logs nothing and decides nothing: what is bound, where the sockets are and where datagrams go, its
 //! owner says. The programs go when their [`Programs`] is dropped or the process ends, however it ends
-//! (`bpf_link`).
+//! (`bpf_link`, and what [`clsact`] does where there is none).
 //!
 //! Kernel: `Documentation/bpf/`, `net/core/dev.c` (`dev_xdp_attach`).
 
 mod attach;
+mod clsact;
 mod error;
 mod failed;
 mod forwarding;
+mod tc;
 
 use std::{
     collections::HashMap,
@@ -20,8 +22,8 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{self, Map, MapData, MapError, PerCpuArray, XskMap},
-    programs::{ProgramError, Xdp, links::FdLink},
+    maps::{self, Map, MapData, MapError, PerCpuArray, ProgramArray, XskMap},
+    programs::{ProgramError, SchedClassifier, Xdp, links::FdLink},
 };
 use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
 
@@ -29,6 +31,7 @@ pub use self::{
     attach::{Attached, Mode},
     error::Error,
     forwarding::Received,
+    tc::{AttachedTc, TcMode},
 };
 use self::{
     error::{Cause, os_error},
@@ -92,9 +95,11 @@ impl Loader {
             sockets: map(&mut ebpf, abi::XSKS)?,
             passed: map(&mut ebpf, abi::PASSED)?,
             settings_map: map(&mut ebpf, abi::INTERFACE)?,
+            tc_program: map(&mut ebpf, abi::TC_PROGRAM)?,
             forwarding: Forwarding::new(&mut ebpf)?,
             failures: map(&mut ebpf, abi::FAILED)?,
             link: None,
+            tc: None,
             ebpf,
         };
         let settings = programs.settings.to_bytes();
@@ -120,8 +125,10 @@ fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result
 pub struct Programs {
     interface: String,
     ifindex: IfIndex,
-    /// What keeps it attached.
+    /// What keeps the XDP program attached.
     link: Option<FdLink>,
+    /// What keeps the TC program attached.
+    tc: Option<tc::Attachment>,
     ebpf: Ebpf,
     /// What `settings_map` holds.
     settings: Interface,
@@ -132,6 +139,7 @@ pub struct Programs {
     sockets: XskMap<MapData>,
     passed: PerCpuArray<MapData, u64>,
     settings_map: maps::Array<MapData, [u8; size_of::<Interface>()]>,
+    tc_program: ProgramArray<MapData>,
     forwarding: Forwarding,
     failures: maps::PerCpuHashMap<MapData, u32, u64>,
 }
@@ -155,6 +163,20 @@ impl Programs {
             ..self.settings
         })?;
         Ok(attached)
+    }
+
+    /// Attaches the TC program, after what killed instances left behind is gone.
+    ///
+    /// # Errors
+    /// [`Error::Load`], [`Error::AttachTc`]
+    pub fn attach_tc(&mut self) -> Result<AttachedTc, Error> {
+        self.classifier(tc::PROGRAM)
+            .and_then(SchedClassifier::load)
+            .map_err(|cause| Error::Load {
+                interface: self.interface.clone(),
+                cause: cause.into(),
+            })?;
+        tc::attach(self)
     }
 
     /// The interface's MAC address has changed.
@@ -257,6 +279,13 @@ impl Programs {
             .try_into()
     }
 
+    fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, ProgramError> {
+        self.ebpf
+            .program_mut(name)
+            .ok_or(ProgramError::NotLoaded)?
+            .try_into()
+    }
+
     /// What kept a map with an entry for each CPU from being read.
     fn not_read(&self, operation: &'static str, cause: MapError) -> Error {
         match os_error(&cause).map(io::Error::kind) {
@@ -281,6 +310,7 @@ impl fmt::Debug for Programs {
         f.debug_struct("Programs")
             .field("interface", &self.interface)
             .field("link", &self.link)
+            .field("tc", &self.tc)
             .field("settings", &self.settings)
             .field("present", &self.present)
             .finish_non_exhaustive()

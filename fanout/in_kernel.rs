@@ -58,6 +58,32 @@ pub struct Way {
     pub vlan: Option<u16>,
 }
 
+impl Way {
+    /// Up to an address of this host, as if it had been sent there.
+    ///
+    /// # Errors
+    /// Why the kernel would not take it in, and what mends that.
+    pub fn up(path: &Path, source: Source) -> Result<Self, String> {
+        let name = &path.link.name;
+        if path.next_hop.is_loopback() {
+            return Err(format!(
+                "the kernel takes nothing for {} from outside: that takes another mode",
+                path.next_hop
+            ));
+        }
+        if source == Source::Rewrite {
+            return Err(format!(
+                "the kernel takes nothing from its own address ({name}) from outside: that takes source = keep"
+            ));
+        }
+        Ok(Self {
+            egress: Egress::Local,
+            interface: path.link.index,
+            vlan: None,
+        })
+    }
+}
+
 /// A downstream that has a path, but none that its listener's mode can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

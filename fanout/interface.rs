@@ -3,30 +3,36 @@
 //! Which mode does what is in the files of the modes: [`af_xdp`](crate::af_xdp), and for those whose
 //! datagrams the kernel forwards by itself [`in_kernel`](crate::in_kernel).
 
+mod attach;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt, io,
+    net::SocketAddr,
 };
 
 use fanout_ebpf::abi::{Bind, BindKey, Way};
-use log::{info, warn};
+use log::warn;
 
 use crate::{
     af_xdp::AfXdp,
     bpf::{self, Mode, Programs},
+    claim::Claim,
     config::{self, Cpus},
     in_kernel::{InKernel, Refused},
     link::{self, IfIndex, Link, Links, QueueId},
     metrics::{ListenerSample, QueueSample, RedirectSample},
     neighbor::Paths,
+    tc,
     wire::ethernet,
     xdp,
     xdp_features::XdpFeatures,
     xsk::umem::{self, FRAME_SIZE, HEADROOM},
 };
 
-/// The largest IP packet that fits a frame, behind a tagged Ethernet header. The programs that forward by
-/// themselves take no larger ones either: in native mode there are none, and one listener is like another.
+/// The largest IP packet that fits a frame, behind a tagged Ethernet header. The XDP program takes no
+/// larger ones either when it forwards by itself: in native mode there are none, and one listener is like
+/// another.
 #[expect(clippy::cast_possible_truncation, reason = "less than 4096")]
 const LARGEST_PACKET: u32 = (FRAME_SIZE - HEADROOM - ethernet::HEADER - ethernet::TAG) as u32;
 
@@ -37,15 +43,18 @@ pub struct Interface {
     programs: Programs,
     settings: config::Interface,
     link: Link,
-    /// How the XDP program is attached.
-    mode: Mode,
+    /// How the XDP program is attached; `None`: no listener needs it.
+    mode: Option<Mode>,
     /// RX queues.
     queues: u32,
     af_xdp: AfXdp,
     xdp: InKernel,
+    tc: InKernel,
     features: XdpFeatures,
     /// The interfaces that datagrams of xdp listeners ever left by, with their names.
     egresses: BTreeMap<IfIndex, String>,
+    /// So that no other instance takes the same binds.
+    _claims: Vec<Claim>,
 }
 
 /// How many RX queues an interface has.
@@ -69,6 +78,8 @@ pub enum Error {
     Memory(String),
     /// The config insists on zero copy for this interface, and why it can't be had.
     ZeroCopy(String, String),
+    /// Another instance has a bind on this interface.
+    Taken(String, SocketAddr),
     /// A system call, what it was to do, and on which interface.
     Io(&'static str, String, io::Error),
 }
@@ -77,6 +88,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Program(error) => error.fmt(f),
+            Self::Taken(interface, bind) => write!(
+                f,
+                "interface {interface}: another fanout takes what is sent to {bind}; one has to go, \
+                 or bind another address or port"
+            ),
             Self::Io(what, interface, error) => write!(f, "interface {interface}: {what}: {error}"),
             Self::Memory(interface) => write!(
                 f,
@@ -110,13 +126,18 @@ impl Interface {
         loader: &mut bpf::Loader,
         settings: &config::Interface,
         link: &Link,
-        listeners: Listeners,
+        listeners: &Listeners,
     ) -> Result<Self, Error> {
-        let (af_xdp, xdp): (Vec<_>, Vec<_>) = listeners
-            .into_iter()
-            .partition(|(_, listener)| listener.mode == config::Mode::AfXdp);
-        let xdp = InKernel::new(xdp, 0);
-        let mut programs = loader.load(link, xdp.end())?;
+        let of = |mode| {
+            let listeners = listeners.iter().cloned();
+            listeners
+                .filter(|(_, listener)| listener.mode == mode)
+                .collect()
+        };
+        let af_xdp: Listeners = of(config::Mode::AfXdp);
+        let xdp = InKernel::new(of(config::Mode::Xdp), 0);
+        let tc = InKernel::new(of(config::Mode::TcEbpf), xdp.end());
+        let mut programs = loader.load(link, tc.end())?;
         if let Err(error) = programs.passed(0) {
             warn!("what the programs do will not be counted error=\"{error}\"");
         }
@@ -125,18 +146,29 @@ impl Interface {
             link::rx_queues(link).map_err(failed)
         };
         let before = count_queues()?;
-        let mode = attach_xdp(&mut programs, settings, link)?;
+        let mode = if af_xdp.is_empty() && xdp.is_empty() {
+            None
+        } else {
+            Some(attach::xdp(&mut programs, settings, link)?)
+        };
         if !xdp.is_empty()
             && let Err(error) = programs.count_failures()
         {
             warn!("redirects that fail will be counted as forwarded only error=\"{error}\"");
+        }
+        let claims = attach::claim(link, listeners)?;
+        if !tc.is_empty() {
+            attach::tc(&mut programs, link)?;
         }
         // Only now: some drivers change their queues when a program is attached.
         let queues = RxQueues {
             before,
             now: count_queues()?,
         };
-        let af_xdp = AfXdp::open(&mut programs, settings, link, mode, queues, af_xdp)?;
+        let af_xdp = match mode {
+            Some(mode) => AfXdp::open(&mut programs, settings, link, mode, queues, af_xdp)?,
+            None => AfXdp::default(),
+        };
         Ok(Self {
             programs,
             settings: settings.clone(),
@@ -145,8 +177,10 @@ impl Interface {
             queues: queues.now,
             af_xdp,
             xdp,
+            tc,
             features: XdpFeatures::default(),
             egresses: BTreeMap::new(),
+            _claims: claims,
         })
     }
 
@@ -180,15 +214,19 @@ impl Interface {
     pub fn route(&mut self, paths: &Paths, links: &Links) -> Result<Vec<Refused>, Error> {
         self.af_xdp.route(&self.link, paths);
         self.features.forget();
-        let mut egress = xdp::Egresses::new(&self.link, self.mode, links, &mut self.features);
-        self.xdp
-            .route(paths, |path, source| egress.choose(path, source));
-        let devices = egress.into_devices();
-        self.count_failures(&devices, links)?;
-        self.programs.add_devices(&devices)?;
-        self.xdp.publish(&mut self.programs)?;
-        self.programs.retain_devices(&devices)?;
-        Ok(self.xdp.refused().collect())
+        if let Some(mode) = self.mode {
+            let mut egress = xdp::Egresses::new(&self.link, mode, links, &mut self.features);
+            self.xdp
+                .route(paths, |path, source| egress.choose(path, source));
+            let devices = egress.into_devices();
+            self.count_failures(&devices, links)?;
+            self.programs.add_devices(&devices)?;
+            self.xdp.publish(&mut self.programs)?;
+            self.programs.retain_devices(&devices)?;
+        }
+        self.tc.route(paths, tc::choose);
+        self.tc.publish(&mut self.programs)?;
+        Ok(self.xdp.refused().chain(self.tc.refused()).collect())
     }
 
     /// Counts what the kernel drops of what goes to `devices`, or back.
@@ -238,10 +276,13 @@ impl Interface {
     pub fn accept(&mut self) -> Result<(), Error> {
         let mut binds = Vec::new();
         for (way, index, listener) in self.listeners() {
-            let max_packet_size = listener.max_packet_size.unwrap_or(LARGEST_PACKET);
+            let largest = match way {
+                Way::AfXdp | Way::Xdp => LARGEST_PACKET,
+                Way::Tc => u16::MAX.into(),
+            };
             let bind = Bind {
                 listener: index,
-                max_packet_size: max_packet_size.min(LARGEST_PACKET),
+                max_packet_size: listener.max_packet_size.unwrap_or(largest).min(largest),
                 way,
             };
             binds.extend(keys(listener).map(|key| (key, bind)));
@@ -253,7 +294,10 @@ impl Interface {
         let af_xdp = self.af_xdp.listeners();
         let af_xdp = af_xdp.map(|(index, listener)| (Way::AfXdp, index, listener));
         let xdp = self.xdp.listeners();
-        af_xdp.chain(xdp.map(|(index, listener)| (Way::Xdp, index, listener)))
+        let xdp = xdp.map(|(index, listener)| (Way::Xdp, index, listener));
+        let tc = self.tc.listeners();
+        let tc = tc.map(|(index, listener)| (Way::Tc, index, listener));
+        af_xdp.chain(xdp).chain(tc)
     }
 
     /// Takes no more traffic, and lets the workers send what they have. The kernel gets the rest.
@@ -288,9 +332,13 @@ impl Interface {
         let mut samples = Vec::new();
         self.af_xdp.sample(&mut samples);
         self.xdp.sample(&self.programs, self.queues, &mut samples);
+        let xdp = self.mode.map_or("none", Mode::name);
+        for (_, sample) in &mut samples {
+            sample.xdp = xdp;
+        }
+        self.tc.sample(&self.programs, self.queues, &mut samples);
         for (index, sample) in &mut samples {
             sample.interface = &self.link.name;
-            sample.xdp = self.mode.name();
             sample.passed = self.programs.passed(*index).unwrap_or_default();
         }
         listeners.append(&mut samples);
@@ -308,23 +356,4 @@ impl Interface {
 pub fn keys(listener: &config::Listener) -> impl Iterator<Item = BindKey> {
     let key = |&address| BindKey::new(address, listener.vlan);
     listener.binds.iter().map(key)
-}
-
-fn attach_xdp(
-    programs: &mut Programs,
-    settings: &config::Interface,
-    link: &Link,
-) -> Result<Mode, Error> {
-    let attached = programs.attach_xdp(settings.xdp)?;
-    if let Some(why) = attached.why_not_native {
-        warn!(
-            "native XDP refused, going on in skb mode, which is slower interface={} reason=\"{why}\"",
-            link.name
-        );
-    }
-    info!(
-        "attached XDP program interface={} mode={}",
-        link.name, attached.mode
-    );
-    Ok(attached.mode)
 }

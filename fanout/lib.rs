@@ -53,6 +53,7 @@ pub mod netlink;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;
+pub mod tc;
 pub mod thread;
 pub mod userspace;
 pub mod wire;

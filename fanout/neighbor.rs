@@ -38,6 +38,8 @@ pub struct Path {
     pub next_hop: IpAddr,
     /// Whether the destination is an address of this host.
     pub local: bool,
+    /// Whether the route encapsulates (MPLS, segment routing, IP in IP).
+    pub encapsulated: bool,
     /// Largest IP packet that goes this way.
     pub mtu: u32,
     /// The source address that the kernel would choose.
@@ -224,6 +226,7 @@ fn path(to: IpAddr, (link, route): Usable<'_>, mac: Option<[u8; 6]>) -> Path {
         mac,
         next_hop: route.gateway.unwrap_or(to),
         local: route.local,
+        encapsulated: route.encapsulated,
         mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         source: route.source,
     }

@@ -28,6 +28,8 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl std::error::Error for Refusal {}
+
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         Self { error, words: None }

@@ -164,7 +164,7 @@ impl Supervisor {
             let listeners: Vec<_> = (0..)
                 .zip(config.listeners.iter().cloned())
                 .filter(|(_, listener)| {
-                    matches!(listener.mode, Mode::AfXdp | Mode::Xdp)
+                    Mode::ON_INTERFACE.contains(&listener.mode)
                         && listener.interface.as_deref() == Some(&settings.name)
                 })
                 .collect();
@@ -176,7 +176,7 @@ impl Supervisor {
                 .by_name(&settings.name)
                 .ok_or_else(|| Fault::NoInterface(settings.name.clone()))?;
             let loader = loader.get_or_insert_with(bpf::Loader::new);
-            interfaces.push(Interface::open(loader, settings, link, listeners)?);
+            interfaces.push(Interface::open(loader, settings, link, &listeners)?);
         }
         drop(loader);
         let userspace = open_sockets(&config, resolver.links())?;

@@ -51,7 +51,7 @@ impl<'l> Egresses<'l> {
     /// Why it can't be, and what mends that.
     pub fn choose(&mut self, path: &Path, source: Source) -> Result<Way, String> {
         if path.local {
-            return local(path, source);
+            return Way::up(path, source);
         }
         if path.mac.is_none() {
             let name = &path.link.name;
@@ -92,27 +92,6 @@ impl<'l> Egresses<'l> {
     pub fn into_devices(self) -> HashSet<IfIndex> {
         self.devices
     }
-}
-
-/// The kernel takes it in as if it had been sent to this host.
-fn local(path: &Path, source: Source) -> Result<Way, String> {
-    let name = &path.link.name;
-    if path.next_hop.is_loopback() {
-        return Err(format!(
-            "the kernel takes nothing for {} from outside: that takes mode af_xdp or userspace",
-            path.next_hop
-        ));
-    }
-    if source == Source::Rewrite {
-        return Err(format!(
-            "the kernel takes nothing from its own address ({name}) from outside: that takes source = keep"
-        ));
-    }
-    Ok(Way {
-        egress: Egress::Local,
-        interface: path.link.index,
-        vlan: None,
-    })
 }
 
 fn refusal(link: &Link) -> String {

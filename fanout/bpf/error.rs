@@ -42,6 +42,13 @@ pub enum Error {
         /// The kernel's reason, and what mends it.
         reason: String,
     },
+    /// Attach the TC program.
+    AttachTc {
+        /// Where.
+        interface: String,
+        /// The kernel's reason.
+        cause: Cause,
+    },
     /// Attach the program so that it can't outlive the process.
     OldKernel(String),
     /// Read or write a map.
@@ -70,7 +77,7 @@ impl fmt::Display for Error {
             Self::Load { interface, cause } => {
                 write!(
                     f,
-                    "{interface}: cannot load the XDP program: {}",
+                    "{interface}: cannot load the eBPF programs: {}",
                     Chain(&**cause)
                 )?;
                 if os_error(&**cause).is_some_and(|e| e.kind() == ErrorKind::PermissionDenied) {
@@ -101,6 +108,11 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "{interface}: cannot attach the XDP program in {mode} mode: {reason}"
+            ),
+            Self::AttachTc { interface, cause } => write!(
+                f,
+                "{interface}: cannot attach the TC program: {}",
+                Chain(&**cause)
             ),
             Self::OldKernel(interface) => write!(
                 f,

@@ -27,6 +27,7 @@ fn path(to: IpAddr) -> Path {
         mac: Some([2, 0, 0, 0, 1, 1]),
         next_hop: to,
         local: false,
+        encapsulated: false,
         mtu: 1400,
         source: Some("10.0.0.9".parse().unwrap()),
     }

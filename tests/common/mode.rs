@@ -35,3 +35,11 @@ pub const XDP_SKB: Mode = Mode {
     keeps_partial: true,
     ..XDP
 };
+
+/// By the TC program.
+pub const TC: Mode = Mode {
+    keys: "mode = tc_ebpf\n",
+    sections: "",
+    turns_by_cpu: true,
+    keeps_partial: true,
+};

@@ -4,9 +4,12 @@
 use std::{
     fs::File,
     io,
-    mem::size_of_val,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    process::Child,
+    mem::{self, size_of_val},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Child, Command},
     ptr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
@@ -103,6 +106,40 @@ pub fn packet_socket(protocol: u16, ifindex: i32) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `length` bytes of `address`, which lives until it returns.
     check(unsafe { libc::bind(fd, ptr::from_ref(&address).cast(), length) })?;
     Ok(socket)
+}
+
+/// Lets `command` run as on a kernel that has no TCX: bpf(2) refuses to create a link with EINVAL.
+pub fn without_tcx(command: &mut Command) -> &mut Command {
+    const BPF_LINK_CREATE: u32 = 28;
+    const NUMBER: u32 = mem::offset_of!(libc::seccomp_data, nr) as u32;
+    // The lower half of the first argument, on a little-endian machine.
+    const FIRST: u32 = mem::offset_of!(libc::seccomp_data, args) as u32;
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let filter = [
+        step(LOAD, NUMBER, 0, 0),
+        step(JUMP, libc::SYS_bpf as u32, 0, 3),
+        step(LOAD, FIRST, 0, 0),
+        step(JUMP, BPF_LINK_CREATE, 0, 1),
+        step(RETURN, refuse, 0, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let install = move || {
+        let mut filter = filter;
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        let (mode, program) = (libc::SECCOMP_MODE_FILTER, &raw const program);
+        // SAFETY: the kernel copies `len` steps of the live `filter`.
+        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, program) })?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(install) }
 }
 
 /// Sends `signal` to a child that has not been waited for, so the id can't be anyone else's.

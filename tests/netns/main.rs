@@ -35,6 +35,7 @@ mod program;
 mod queues;
 mod resolver;
 mod rsyslog;
+mod tc;
 mod userspace;
 mod xdp;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         listeners::register,
         queues::register,
         xdp::register,
+        tc::register,
         hotpath::register,
         overload::register,
         userspace::register,

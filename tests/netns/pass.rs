@@ -33,9 +33,14 @@ pub fn register(suite: &mut Suite) {
 
 /// Of every case.
 pub fn frames_reach_the_kernel(network: &Topology, mode: &Mode) {
+    frames_reach(network, INTERFACE, mode);
+}
+
+/// The same, where `interface` of the host receives what comes behind the program.
+pub fn frames_reach(network: &Topology, interface: &str, mode: &Mode) {
     let cases = cases::all(network);
     let wire = Wire::open(&network.sender.namespace, ETH0);
-    let capture = Capture::start(&network.host, INTERFACE);
+    let capture = Capture::start(&network.host, interface);
     let ours = |frame: &[u8]| frame[6..12] == FROM;
     for case in &cases {
         assert!(wire.send(&case.frame), "{}: not sent", case.name);
