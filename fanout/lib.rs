@@ -21,8 +21,8 @@
 //!           same interface          interface, same UMEM     sendmmsg          worker/raw.rs
 //! ```
 //!
-//! Datagrams of `xdp` listeners never leave the kernel: the program looks up, chooses, rewrites and sends.
-//! [`in_kernel`] gives it the turns to take, [`xdp`] says by which ways it can send.
+//! Datagrams of `xdp` and `tc_ebpf` listeners never leave the kernel: the programs look up, choose, rewrite and
+//! send. [`in_kernel`] gives them the turns to take, [`xdp`] and [`tc`] say by which ways each can send.
 //!
 //! The main thread ([`supervisor`]) sets all of this up ([`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
 //! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
