@@ -28,6 +28,7 @@ mod ground;
 mod hotpath;
 mod lifecycle;
 mod listeners;
+mod modes;
 mod mutation;
 mod overload;
 mod pass;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         hotpath::register,
         overload::register,
         userspace::register,
+        modes::register,
         rsyslog::register,
         program::register,
         pass::register,
