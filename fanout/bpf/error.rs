@@ -179,6 +179,11 @@ pub(super) fn os_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'
     None
 }
 
+/// Its number.
+pub(super) fn os_code(error: &(dyn error::Error + 'static)) -> Option<i32> {
+    os_error(error)?.raw_os_error()
+}
+
 #[cfg(test)]
 mod tests {
     use super::one_line;

@@ -1,7 +1,5 @@
 //! Counting what the kernel dropped of what it was to redirect.
 
-use std::io;
-
 use aya::{
     maps::{MapError, PerCpuValues},
     programs::{ProgramError, RawTracePoint},
@@ -9,7 +7,7 @@ use aya::{
 };
 use fanout_ebpf::abi::Interface;
 
-use super::{Error, Programs, os_error};
+use super::{Error, Programs, error::os_code};
 use crate::{btf, link::IfIndex};
 
 /// Each program and its tracepoint.
@@ -64,9 +62,7 @@ impl Programs {
             .and_then(|cpus| Ok(PerCpuValues::try_from(vec![0; cpus])?))
             .and_then(|zeros| self.failures.insert(egress.0, zeros, BPF_NOEXIST));
         match begun {
-            Err(cause)
-                if os_error(&cause).and_then(io::Error::raw_os_error) != Some(libc::EEXIST) =>
-            {
+            Err(cause) if os_code(&cause) != Some(libc::EEXIST) => {
                 Err(self.failed("count what an interface does not take", cause))
             }
             _ => Ok(()),

@@ -8,7 +8,7 @@ use aya::{
 };
 use fanout_ebpf::abi::{self, DropReason, ListenerCounts, MAX_QUEUES, NextHop, Traffic};
 
-use super::{Error, Programs, map, os_error};
+use super::{Error, Programs, error::os_code, map};
 use crate::link::IfIndex;
 
 /// `linux/bpf.h`: inner maps may differ in their number of entries.
@@ -73,19 +73,19 @@ impl Programs {
             .map_err(|cause| self.failed("set the next hops of a listener", cause))
     }
 
-    /// Adds the interfaces that frames may be redirected to. To be called before turns lead there.
+    /// Adds the interfaces that frames may be redirected to, but for those that are gone. To be called before turns
+    /// lead there.
     ///
     /// # Errors
     /// [`Error::Map`]
     pub fn add_devices(&mut self, devices: &HashSet<IfIndex>) -> Result<(), Error> {
-        for &device in devices {
-            if !self.forwarding.present.contains(&device) {
-                self.forwarding
-                    .devices
-                    .insert(device.0, device.0, None, 0)
-                    .map_err(|cause| self.failed("add an interface to redirect to", cause))?;
-                self.forwarding.present.insert(device);
-            }
+        for &device in devices.difference(&self.forwarding.present.clone()) {
+            match self.forwarding.devices.insert(device.0, device.0, None, 0) {
+                Ok(()) => self.forwarding.present.insert(device),
+                // It has just vanished (`__dev_map_alloc_node`), and the news of it are on their way.
+                Err(cause) if os_code(&cause) == Some(libc::EINVAL) => false,
+                Err(cause) => return Err(self.failed("add an interface to redirect to", cause)),
+            };
         }
         Ok(())
     }
@@ -105,9 +105,8 @@ impl Programs {
             match self.forwarding.devices.remove(device.0) {
                 // With an interface that vanishes, the kernel takes it out by itself.
                 Err(cause)
-                    if os_error(&cause).and_then(std::io::Error::raw_os_error)
-                        != Some(libc::ENOENT)
-                        && !matches!(cause, MapError::KeyNotFound) =>
+                    if !matches!(cause, MapError::KeyNotFound)
+                        && os_code(&cause) != Some(libc::ENOENT) =>
                 {
                     return Err(self.failed("take an interface to redirect to away", cause));
                 }

@@ -1,6 +1,6 @@
 //! The XDP program by itself, through `fanout::bpf`: what it counts, and what becomes of it.
 
-use std::{net::SocketAddr, thread::sleep, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, thread::sleep, time::Duration};
 
 use aya::programs::loaded_programs;
 use fanout::{
@@ -32,6 +32,7 @@ pub fn register(suite: &mut Suite) {
         counts_as_the_parser_says,
     );
     suite.test("program::puts_and_takes_tags", puts_and_takes_tags);
+    suite.test("program::interface_is_gone", interface_is_gone);
     suite.test("program::goes_with_its_owner", goes_with_its_owner);
     suite.test("program::is_never_replaced", is_never_replaced);
     suite.test(
@@ -290,6 +291,26 @@ fn puts_and_takes_tags() {
         let forwarded = programs.forwarded(listener).expect("counts");
         assert_eq!(forwarded, received.queues[0]);
     }
+}
+
+/// One that vanishes before the program may redirect to it, or after, is no error.
+fn interface_is_gone() {
+    let [here, _there] = pair();
+    here.enter(|| {
+        let mut programs = load();
+        let here_only = HashSet::from([link(HERE).index]);
+        here.ip("link add gone0 type bridge");
+        let both = HashSet::from([link(HERE).index, link("gone0").index]);
+        for devices in [&both, &here_only, &both] {
+            programs.add_devices(devices).expect("added");
+            programs
+                .retain_devices(devices)
+                .expect("the others taken away");
+        }
+        here.ip("link del gone0");
+        programs.retain_devices(&here_only).expect("taken away");
+        programs.add_devices(&both).expect("one of them added");
+    });
 }
 
 fn goes_with_its_owner() {
