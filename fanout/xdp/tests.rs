@@ -45,6 +45,7 @@ fn path(by: &Link, to: &str) -> Path {
         mac: Some([2, 0, 0, 0, 1, 1]),
         next_hop: to.parse().unwrap(),
         local: false,
+        encapsulated: false,
         mtu: 1500,
         source: None,
     }
@@ -118,8 +119,8 @@ fn what_only_the_kernel_can_do_is_refused_with_the_mend() {
     assert_eq!(choose(None, true, own, Source::Keep), Ok(Egress::Local));
     for (local, to, source, mend) in [
         (false, "10.0.0.1", Source::Keep, "mode af_xdp or userspace"),
-        (true, "127.0.0.1", Source::Keep, "mode af_xdp or userspace"),
-        (true, "::1", Source::Keep, "mode af_xdp or userspace"),
+        (true, "127.0.0.1", Source::Keep, "another mode"),
+        (true, "::1", Source::Keep, "another mode"),
         (true, own, Source::Rewrite, "source = keep"),
     ] {
         let reason = choose(None, local, to, source).unwrap_err();
