@@ -37,7 +37,7 @@ fn by_the_sender() {
     for (family, headers) in [(Family::V4, 28), (Family::V6, 48)] {
         let fanout = start(&network, family, "");
         let delivery = send(&network, family, 101);
-        delivery.assert_whole();
+        delivery.assert_complete();
         delivery.assert_source_kept();
         let bursts = COUNT / BURST;
         let torn = (0..bursts).find(|&burst| takers(&delivery, burst) != 1);
@@ -133,7 +133,7 @@ fn by_the_device() {
             ..Traffic::new(network.target(family), COUNT)
         };
         let delivery = delivery::of(&network, family, &traffic);
-        delivery.assert_whole();
+        delivery.assert_complete();
         delivery.assert_source_kept();
         let neighbours = 1..COUNT;
         let together = neighbours
@@ -153,7 +153,7 @@ fn too_large() {
     let network = topology::k3s(Shape::default());
     network.host.ip("link set cni0 mtu 900");
     let fanout = start(&network, Family::V4, "max_packet_size = 1000\n");
-    send(&network, Family::V4, 900 - 28).assert_whole();
+    send(&network, Family::V4, 900 - 28).assert_complete();
     assert_eq!(send(&network, Family::V4, 901 - 28).arrived(), 0);
     let metrics = fanout.metrics_at_rest("syslog", 2 * u64::from(COUNT));
     let too_big = dropped(&metrics, "too_big");
