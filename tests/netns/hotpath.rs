@@ -15,7 +15,7 @@ use crate::{
     common::{
         delivery::{self, Delivery},
         fanout::{Fanout, thread_of, wait_for},
-        sender::Traffic,
+        sender::{Sent, Traffic},
         sys,
         topology::{self, Family, Shape, Topology},
     },
@@ -88,7 +88,8 @@ fn system_calls(keys: &str, worker: &str) {
     let fanout = Fanout::start(&network.host, &(network.config(Family::V4) + keys));
     let worker = fanout.thread(worker);
     let calls = Calls::of_thread(worker);
-    flood(&network);
+    // Somebody must listen: who answers that nobody does is left out.
+    delivery::with(&network.downstreams(Family::V4), |_| flood(&network));
     let calls = calls.finish();
     println!("{calls:?}");
     let metrics = fanout.metrics_balanced("syslog");
@@ -120,12 +121,12 @@ fn network() -> Topology {
 }
 
 /// As fast as the sender's kernel takes them, so that some are lost.
-fn flood(network: &Topology) {
+fn flood(network: &Topology) -> Sent {
     let traffic = Traffic {
         rate: 2_000_000,
         ..Traffic::new(network.target(Family::V4), 300_000)
     };
-    traffic.send(&network.sender.namespace);
+    traffic.send(&network.sender.namespace)
 }
 
 /// strace, counting the calls of one thread.
