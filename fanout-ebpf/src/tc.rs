@@ -7,6 +7,11 @@
 //! by its own helpers.
 //!
 //! Linux 5.10 (`bpf_redirect_neigh` with a next hop), `net/core/filter.c`.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "lengths within one packet, 16-bit fields that the context shows as 32 bits, and results of calls"
+)]
 
 use core::ptr;
 
