@@ -10,6 +10,7 @@ pub mod harness;
 pub mod metrics;
 pub mod mode;
 pub mod namespace;
+pub mod nftables;
 pub mod payload;
 pub mod receiver;
 pub mod sender;

@@ -164,8 +164,9 @@ pub fn other_interface(shape: Shape) -> Topology {
     let sender = wire_sender(&host, shape);
     host.ip(&up(INTERFACE, vip));
     let gateway = Addresses::new([10, 60, 0, 1], 60, 1);
+    let queues = format!("numtxqueues {0} numrxqueues {0}", shape.queues);
     host.ip(&format!(
-        "link add ens6 type veth peer name up0 netns {}",
+        "link add ens6 {queues} type veth peer name up0 {queues} netns {}",
         switch.name()
     ));
     switch.ip("link set up0 master br0 up");
