@@ -64,6 +64,18 @@ impl Flight {
         }
     }
 
+    /// Waits until all that was sent has come, or nothing came for `patience`.
+    pub fn land(&self, patience: Duration) {
+        let (mut since, mut arrived) = (Instant::now(), self.arrived());
+        while arrived < self.sent() && since.elapsed() < patience {
+            thread::sleep(POLL);
+            let now = self.arrived();
+            if now != arrived {
+                (since, arrived) = (Instant::now(), now);
+            }
+        }
+    }
+
     fn under_way(&self, arrived: u64) -> u64 {
         self.sent()
             .saturating_sub(arrived + self.lost.load(Relaxed))

@@ -34,7 +34,6 @@ const CASES: &[Case] = &[
     case("5.10", Nic::Igb, true, false),
     case("6.1", Nic::Virtio, true, false),
     case("6.12", Nic::Igb, true, false),
-    case("6.12", Nic::VirtioFixed, false, false),
     case("6.12", Nic::E1000e, false, false),
     case("6.18", Nic::Virtio, true, true),
     case("6.18", Nic::Igb, true, true),

@@ -39,8 +39,6 @@ const TROUBLE: &[&str] = &[
 pub enum Nic {
     /// With four queues, of which Linux uses two at first.
     Virtio,
-    /// The same, but the guest can't switch off what native XDP does not get along with.
-    VirtioFixed,
     /// Intel 82576.
     Igb,
     /// Intel 82574.
@@ -51,7 +49,7 @@ impl Nic {
     /// The driver of Linux.
     pub const fn driver(self) -> &'static str {
         match self {
-            Self::Virtio | Self::VirtioFixed => "virtio_net",
+            Self::Virtio => "virtio_net",
             Self::Igb => "igb",
             Self::E1000e => "e1000e",
         }
@@ -60,7 +58,7 @@ impl Nic {
     /// How many queues it can have, if they can be chosen and traffic spreads over them.
     pub const fn queues(self) -> Option<u8> {
         match self {
-            Self::Virtio | Self::VirtioFixed | Self::Igb => Some(4),
+            Self::Virtio | Self::Igb => Some(4),
             Self::E1000e => None,
         }
     }
@@ -69,24 +67,16 @@ impl Nic {
     fn options(self, number: u8) -> [String; 3] {
         let mac = format!("mac=52:54:00:00:00:0{number}");
         let root_port = format!("pcie-root-port,id=port{number},chassis={number}");
-        let netdev = if self.has_taps() {
-            format!("tap,id=net{number},ifname=tap{number},script=no,downscript=no,queues=4")
-        } else {
-            format!("hubport,id=net{number},hubid=0")
-        };
-        let model = match self {
-            // Zero copy needs the DMA API, which the driver uses only with iommu_platform.
-            Self::Virtio => "virtio-net-pci,mq=on,vectors=10,iommu_platform=on,disable-legacy=on",
-            Self::VirtioFixed => "virtio-net-pci,mq=on,vectors=10,ctrl_guest_offloads=off",
-            Self::Igb | Self::E1000e => self.driver(),
+        let (netdev, model) = match self {
+            // Taps can have several queues. Zero copy needs the DMA API, hence iommu_platform.
+            Self::Virtio => (
+                format!("tap,id=net{number},ifname=tap{number},script=no,downscript=no,queues=4"),
+                "virtio-net-pci,mq=on,vectors=10,iommu_platform=on,disable-legacy=on",
+            ),
+            Self::Igb | Self::E1000e => (format!("hubport,id=net{number},hubid=0"), self.driver()),
         };
         let device = format!("{model},bus=port{number},netdev=net{number},{mac}");
         [root_port, netdev, device]
-    }
-
-    /// Whether it is connected by taps, which have several queues, instead of a hub.
-    const fn has_taps(self) -> bool {
-        matches!(self, Self::Virtio | Self::VirtioFixed)
     }
 }
 
@@ -100,7 +90,7 @@ const fn exit_status(result: i32) -> i32 {
 pub fn run(kernel: &Kernel, nic: Nic, card: Card) {
     // virtio's module for its bus has another name.
     let drivers: &[&str] = match nic {
-        Nic::Virtio | Nic::VirtioFixed => &["virtio_pci", "virtio_net"],
+        Nic::Virtio => &["virtio_pci", "virtio_net"],
         Nic::Igb | Nic::E1000e => &[nic.driver()],
     };
     let modules = kernel.modules(&[drivers, &["veth", "bridge"]].concat());
@@ -140,7 +130,7 @@ fn boot(kernel: &Kernel, nic: Nic, folder: &Folder) -> i32 {
             .arg(format!("file:{}", folder.path(file).display()));
     }
     for number in 1..=2 {
-        if nic.has_taps() {
+        if nic == Nic::Virtio {
             outside.ip(&format!(
                 "tuntap add tap{number} mode tap multi_queue vnet_hdr\n\
                  link set tap{number} master br0 up"
