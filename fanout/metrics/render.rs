@@ -41,7 +41,7 @@ fn process(snapshot: &Snapshot<'_>, page: &mut Page<'_>) {
         "fanout_start_time_seconds",
         "When fanout started, in seconds since the epoch.",
     );
-    page.sample(&[], seconds(snapshot.started));
+    page.sample(&[], Seconds(snapshot.started));
     page.gauge(
         "fanout_config_last_reload_successful",
         "1 if the last config was taken over, 0 if it was refused and the one before is in force.",
@@ -51,12 +51,18 @@ fn process(snapshot: &Snapshot<'_>, page: &mut Page<'_>) {
         "fanout_config_last_reload_success_timestamp_seconds",
         "When a config was last taken over, in seconds since the epoch.",
     );
-    page.sample(&[], seconds(snapshot.reload.last_success));
+    page.sample(&[], Seconds(snapshot.reload.last_success));
 }
 
-fn seconds(time: SystemTime) -> f64 {
-    let since = time.duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs_f64()
+/// Since the epoch, to the millisecond. Not as a float: code to print one would be in the binary for this
+/// alone.
+struct Seconds(SystemTime);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        write!(f, "{}.{:03}", since.as_secs(), since.subsec_millis())
+    }
 }
 
 fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {

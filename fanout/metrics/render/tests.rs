@@ -136,7 +136,10 @@ fn a_process_without_listeners_and_a_clock_before_the_epoch() {
         redirects: Vec::new(),
         ..snapshot()
     });
-    assert!(text.contains("\nfanout_start_time_seconds 0\n"), "{text}");
+    assert!(
+        text.contains("\nfanout_start_time_seconds 0.000\n"),
+        "{text}"
+    );
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     assert_eq!(samples.count(), 4);
 }
