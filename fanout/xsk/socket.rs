@@ -30,11 +30,13 @@ const RX_SIZE: u32 = 8192;
 const TX_SIZE: u32 = 2048;
 /// Every frame in the TX ring has its place here, so a completion never waits for room.
 const COMPLETION_SIZE: u32 = 2048;
-/// Descriptors sent by one `sendto` in copy mode, where the kernel lets us choose.
+/// Descriptors sent by one `sendto` in copy mode, where the kernel lets us choose: a worker's batch.
 const TX_BUDGET: u32 = 256;
 /// So many packets ahead, memory is fetched into the caches: another core wrote it.
 const AHEAD: u32 = 16;
+/// For drivers that poll in place of interrupts, if the host is set up for that; a veth does not mind.
 const BUSY_POLL_MICROSECONDS: u32 = 20;
+/// What a driver takes at a time without being asked, too (`NAPI_POLL_WEIGHT`).
 const BUSY_POLL_BUDGET: u32 = 64;
 /// The longest that the kernel takes to free a queue whose socket was closed.
 const RELEASE: Duration = Duration::from_secs(1);
