@@ -17,6 +17,7 @@ use std::process::{Command, exit};
 
 const TARGET: &str = "bpfel-unknown-none";
 const LOCK: &str = "Cargo.lock";
+const WORKSPACE: &str = "Cargo.toml";
 const MANIFEST: &str = "fanout-ebpf/Cargo.toml";
 const SOURCES: &str = "fanout-ebpf/src";
 const PREBUILT: &str = "fanout-ebpf/prebuilt";
@@ -26,7 +27,7 @@ const HELP: &str = "the eBPF program must be built from source: install bpf-link
 type Result<T> = std::result::Result<T, String>;
 
 fn main() {
-    for path in ["build.rs", LOCK, MANIFEST, SOURCES, PREBUILT] {
+    for path in ["build.rs", LOCK, WORKSPACE, MANIFEST, SOURCES, PREBUILT] {
         println!("cargo::rerun-if-changed={path}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
@@ -82,11 +83,16 @@ fn list(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// FNV-1a over what decides the object: its sources, their manifest, the locked aya-ebpf crates.
+/// FNV-1a over what decides the object: its sources, their manifest and profile, the locked aya-ebpf
+/// crates.
 fn hash_of_sources() -> Result<String> {
-    let lock = read(Path::new(LOCK))?;
-    let aya = |package: &&str| package.contains("name = \"aya-ebpf");
-    let mut parts: Vec<String> = lock.split("\n\n").filter(aya).map(str::to_owned).collect();
+    let paragraphs = |file: &str, what: &str| -> Result<Vec<String>> {
+        let text = read(Path::new(file))?;
+        let those = text.split("\n\n").filter(|part| part.contains(what));
+        Ok(those.map(str::to_owned).collect())
+    };
+    let mut parts = paragraphs(LOCK, "name = \"aya-ebpf")?;
+    parts.extend(paragraphs(WORKSPACE, "[profile.bpf]")?);
     let mut paths = vec![PathBuf::from(MANIFEST), PathBuf::from(SOURCES)];
     while let Some(path) = paths.pop() {
         if path.is_dir() {
@@ -165,7 +171,7 @@ impl Builder {
         forget_outer_build(&mut cargo);
         cargo.args([
             "build",
-            "--release",
+            "--profile=bpf",
             "--locked",
             "--package=fanout-ebpf",
             "--bin=fanout-ebpf",
@@ -182,12 +188,9 @@ impl Builder {
             "RUSTC_BOOTSTRAP",
             if self.build_std { "1" } else { "aya_ebpf" },
         );
-        // BTF is made from the debug information.
-        cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "2");
-        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none");
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.rustflags()?.join("\x1f"));
         run(&mut cargo)?;
-        Ok(target_dir.join(TARGET).join("release/fanout-ebpf"))
+        Ok(target_dir.join(TARGET).join("bpf/fanout-ebpf"))
     }
 
     fn rustflags(&self) -> Result<Vec<String>> {
