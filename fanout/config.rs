@@ -111,6 +111,10 @@ pub struct Interface {
     pub busy_poll: BusyPoll,
     /// Where the workers run.
     pub cpus: Cpus,
+    /// Its MTU while fanout runs; `None`: as it is.
+    pub mtu: Option<u32>,
+    /// How many channels it has while fanout runs; `None`: as many as it has.
+    pub channels: Option<u32>,
 }
 
 /// `xdp = …`

@@ -24,7 +24,7 @@
 //! Datagrams of `xdp` and `tc_ebpf` listeners never leave the kernel: the programs look up, choose, rewrite and
 //! send. [`in_kernel`] gives them the turns to take, [`xdp`] and [`tc`] say by which ways each can send.
 //!
-//! The main thread ([`supervisor`]) sets all of this up ([`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
+//! The main thread ([`supervisor`]) sets all of this up ([`tuned`], [`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
 //! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
 //! news ([`events`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
 //! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
@@ -55,6 +55,7 @@ pub mod supervisor;
 pub mod sys;
 pub mod tc;
 pub mod thread;
+pub mod tuned;
 pub mod userspace;
 pub mod wire;
 pub mod worker;

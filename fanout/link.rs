@@ -213,8 +213,8 @@ impl Losses {
 /// # Errors
 /// Those of the ioctl, but for "not supported": a driver without channels uses what it allocated.
 pub fn rx_queues(link: &Link) -> io::Result<u32> {
-    match sys::netdev::channels(&link.name) {
-        Ok(channels) => Ok((channels.rx_count + channels.combined_count).max(1)),
+    match sys::ethtool::channels(&link.name) {
+        Ok(channels) => Ok(channels.receiving().max(1)),
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             Ok(link.allocated_rx_queues)
         }

@@ -25,8 +25,9 @@ use crate::{
     link::{Links, QueueId},
     metrics::{InterfaceSample, MetricsFile, Reload, Snapshot},
     neighbor::{Paths, Resolver},
-    netlink::Refusal,
+    netlink::{Connection, Refusal},
     sys::{self, process::Signals},
+    tuned::{self, Tuned},
     userspace,
 };
 
@@ -46,6 +47,8 @@ pub enum Fault {
     NoInterface(String),
     /// An interface could not be set up.
     Interface(interface::Error),
+    /// An interface does not take the MTU or the channels that the config gives it.
+    Tuned(tuned::Error),
     /// A listener in userspace mode could not be set up.
     Userspace(userspace::Error),
     /// An interface forwards no more.
@@ -68,6 +71,7 @@ impl fmt::Display for Fault {
                 )
             }
             Self::Interface(error) => error.fmt(f),
+            Self::Tuned(error) => error.fmt(f),
             Self::Userspace(error) => error.fmt(f),
             Self::Stopped(why) => why.fmt(f),
             Self::Refused(refused) => {
@@ -86,6 +90,12 @@ impl fmt::Display for Fault {
 impl From<interface::Error> for Fault {
     fn from(error: interface::Error) -> Self {
         Self::Interface(error)
+    }
+}
+
+impl From<tuned::Error> for Fault {
+    fn from(error: tuned::Error) -> Self {
+        Self::Tuned(error)
     }
 }
 
@@ -116,6 +126,8 @@ struct Supervisor {
     metrics: Option<MetricsFile>,
     /// Whether the log has said so.
     ready: bool,
+    /// Last: put back when nothing is attached any more.
+    tuned: Vec<Tuned>,
 }
 
 /// Runs `config` until a signal ends it.
@@ -149,6 +161,7 @@ pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
 
 impl Supervisor {
     fn start(config: Config, started: SystemTime) -> Result<Self, Fault> {
+        let tuned = tune(&config)?;
         let events =
             Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
         let mut resolver = Resolver::new()?;
@@ -194,6 +207,7 @@ impl Supervisor {
             refused: Vec::new(),
             metrics,
             ready: false,
+            tuned,
         };
         if let Err(error) = privileges::drop_unneeded() {
             warn!("privileges that are not needed could not be dropped error=\"{error}\"");
@@ -405,8 +419,22 @@ impl Supervisor {
         {
             warn!("metrics file is left behind error=\"{error}\"");
         }
+        drop(self.tuned);
         info!("stopped");
     }
+}
+
+/// Gives each interface the MTU and the channels that the config says.
+fn tune(config: &Config) -> Result<Vec<Tuned>, Fault> {
+    let mut connection = Connection::open().map_err(Refusal::from)?;
+    let links = Links::read(&mut connection)?;
+    let tuned = config.interfaces.iter().map(|settings| {
+        if links.by_name(&settings.name).is_none() {
+            return Err(Fault::NoInterface(settings.name.clone()));
+        }
+        Ok(Tuned::new(settings)?)
+    });
+    tuned.collect()
 }
 
 /// Opens the listeners of userspace mode.

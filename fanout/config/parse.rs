@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
+use fanout_ebpf::abi::MAX_QUEUES;
+
 use super::{
     Config, Downstream, Interface, Listener, Mode, Source, check,
     error::Errors,
@@ -20,6 +22,8 @@ const SECTIONS: [(&str, &str); 3] = [
 
 /// The smallest is an IPv4 and a UDP header without a payload.
 const PACKET_SIZES: RangeInclusive<u32> = 28..=65_535;
+/// From what every IPv4 host takes (RFC 791) to what an IP header can say.
+const MTUS: RangeInclusive<u32> = 68..=65_535;
 const WEIGHTS: RangeInclusive<u8> = 1..=255;
 const WORKERS: RangeInclusive<u32> = 1..=256;
 /// From what holds the largest datagram to what the kernel can double in an `int`.
@@ -105,6 +109,8 @@ fn interface(section: &Section<'_>, keys: &mut Keys<'_>) -> Interface {
         zero_copy: keys.value("zero_copy", choice).unwrap_or_default(),
         busy_poll: keys.value("busy_poll", choice).unwrap_or_default(),
         cpus: keys.value("cpus", value::cpus).unwrap_or_default(),
+        mtu: keys.value("mtu", |text| number(text, MTUS)),
+        channels: keys.value("channels", |text| number(text, 1..=MAX_QUEUES)),
     }
 }
 

@@ -55,16 +55,18 @@ fn example_without(keys: &[&str]) -> String {
     EXAMPLE.lines().map(uncomment).collect()
 }
 
-/// What the example shows commented out is the default, but for two that have none.
+/// What the example shows commented out is the default, but for those that have none.
 #[test]
 fn the_example_shows_every_key_and_its_default() {
     let full = full_example();
     let mut config = good(&full);
     assert_eq!(config.listeners[0].vlan.take(), Some(100));
     assert_eq!(config.listeners[0].max_packet_size.take(), Some(1500));
+    assert_eq!(config.interfaces[0].mtu.take(), Some(3498));
+    assert_eq!(config.interfaces[0].channels.take(), Some(1));
     assert_eq!(config, good(EXAMPLE));
-    let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mode interface \
-                bind vlan downstream.vector-1 weight.vector-1 source max_packet_size";
+    let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mtu channels mode \
+                interface bind vlan downstream.vector-1 weight.vector-1 source max_packet_size";
     for key in keys.split(' ') {
         let begin = format!("\n{key} = ");
         assert_eq!(full.matches(&begin).count(), 1, "{key}");
@@ -76,7 +78,13 @@ fn the_example_shows_every_key_and_its_default() {
 fn the_example_shows_the_keys_of_userspace_mode() {
     let mode = "mode = af_xdp";
     let userspace = |text: &str| text.replace(mode, "mode = userspace");
-    let full = userspace(&example_without(&["vlan", "max_packet_size", "source"]));
+    let full = userspace(&example_without(&[
+        "vlan",
+        "max_packet_size",
+        "source",
+        "mtu",
+        "channels",
+    ]));
     let mut config = good(&full);
     assert_eq!(config.listeners[0].workers.take(), Some(2));
     assert_eq!(
@@ -103,6 +111,8 @@ fn defaults() {
             zero_copy: ZeroCopy::Auto,
             busy_poll: BusyPoll::Adaptive,
             cpus: Cpus::Auto,
+            mtu: None,
+            channels: None,
         }],
         listeners: vec![Listener {
             name: "a".to_owned(),
@@ -137,6 +147,8 @@ fn every_key() {
          zero_copy = off
          busy_poll = always
          cpus = 2, 3,1023
+         mtu = 3498
+         channels = 64
 [listener A.b_c-9]
          mode = af_xdp
          interface = eth0
@@ -159,6 +171,7 @@ fn every_key() {
     assert_eq!(interface.zero_copy, ZeroCopy::Off);
     assert_eq!(interface.busy_poll, BusyPoll::Always);
     assert_eq!(interface.cpus, Cpus::List(vec![2, 3, 1023]));
+    assert_eq!((interface.mtu, interface.channels), (Some(3498), Some(64)));
     let listener = &config.listeners[0];
     assert_eq!(listener.name, "A.b_c-9");
     assert_eq!(listener.binds, addresses(["[fd00::1]:514", "[::]:515"]));

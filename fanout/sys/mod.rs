@@ -3,6 +3,7 @@
 
 mod address;
 pub mod datagram;
+pub mod ethtool;
 pub mod netdev;
 pub mod process;
 pub mod socket;

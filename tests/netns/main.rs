@@ -37,6 +37,7 @@ mod queues;
 mod resolver;
 mod rsyslog;
 mod tc;
+mod tuned;
 mod userspace;
 mod xdp;
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         program::register,
         pass::register,
         lifecycle::register,
+        tuned::register,
         resolver::register,
         changes::register,
         footprint::register,

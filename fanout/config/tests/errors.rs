@@ -87,6 +87,15 @@ fn numbers() {
     ];
     let answer = "is not auto, none or a list of CPUs such as 2,3 (0 to 1023)";
     refused("[interface eth0]", "cpus", &cpus, answer);
+    let answer = "is not a number from 68 to 65535";
+    refused(
+        "[interface eth0]",
+        "mtu",
+        &["0", "67", "65536", "-1", "1500b"],
+        answer,
+    );
+    let answer = "is not a number from 1 to 64";
+    refused("[interface eth0]", "channels", &["0", "65", "max"], answer);
 }
 
 /// The same for a key of the listener.
