@@ -3,17 +3,22 @@
 use std::{fmt, io};
 
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    link::{
-        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkLayerType, LinkMessage, VlanProtocol,
-    },
+    AddressFamily,
+    link::{LinkFlags, LinkHeader, LinkLayerType},
 };
 
 use crate::{
-    netlink::{Connection, Refusal},
+    netlink::{Attributes, Connection, Described, Message, Refusal, attributes, text_in, u32_in},
     sys,
 };
+
+/// What the kernel tells of an interface (`RTM_NEWLINK`).
+type LinkMessage = Described<LinkHeader>;
+
+// linux/if_link.h, linux/if_ether.h
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+const ETH_P_8021AD_BE: [u8; 2] = 0x88a8_u16.to_be_bytes();
 
 /// The kernel's number of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,12 +76,14 @@ impl Links {
     /// # Errors
     /// The kernel's.
     pub fn read(connection: &mut Connection) -> Result<Self, Refusal> {
-        let mut request = LinkMessage::default();
-        let without = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
-        request.attributes.push(without);
-        let answers = connection.dump(RouteNetlinkMessage::GetLink(request))?;
-        let links = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
+        let without = libc::RTEXT_FILTER_SKIP_STATS.to_ne_bytes();
+        let request = LinkMessage {
+            attributes: Attributes::default().with(libc::IFLA_EXT_MASK, without),
+            ..LinkMessage::default()
+        };
+        let answers = connection.dump(Message::GetLink(request))?;
+        let links = answers.iter().filter_map(|answer| match answer {
+            Message::NewLink(message) => Some(Link::from(message)),
             _ => None,
         });
         Ok(links.collect())
@@ -84,7 +91,7 @@ impl Links {
 
     /// Whether what `news` says of an interface is known already. News of a bridge's port tell
     /// nothing of the interface.
-    pub(crate) fn know(&self, news: LinkMessage) -> bool {
+    pub(crate) fn know(&self, news: &LinkMessage) -> bool {
         if news.header.interface_family == AddressFamily::Bridge {
             return true;
         }
@@ -111,11 +118,8 @@ impl FromIterator<Link> for Links {
     }
 }
 
-impl From<LinkMessage> for Link {
-    fn from(message: LinkMessage) -> Self {
-        let LinkMessage {
-            header, attributes, ..
-        } = message;
+impl From<&LinkMessage> for Link {
+    fn from(LinkMessage { header, attributes }: &LinkMessage) -> Self {
         let mut link = Self {
             index: IfIndex(header.index),
             name: String::new(),
@@ -133,19 +137,22 @@ impl From<LinkMessage> for Link {
             allocated_rx_queues: 1,
         };
         let (mut parent, mut vlan_id, mut elsewhere) = (None, None, false);
-        for attribute in attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-                LinkAttribute::Address(mac) => link.mac = mac.try_into().unwrap_or_default(),
-                LinkAttribute::NumRxQueues(queues) => link.allocated_rx_queues = queues,
-                LinkAttribute::Link(index) => parent = Some(IfIndex(index)),
-                // The parent is in another network namespace, and its number counts there.
-                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-                LinkAttribute::LinkInfo(info) => {
-                    vlan_id = vlan(&info);
-                    link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
+        for (kind, value) in attributes.iter() {
+            match kind {
+                libc::IFLA_IFNAME => link.name = text_in(value),
+                libc::IFLA_MTU => link.mtu = u32_in(value).unwrap_or_default(),
+                libc::IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
+                libc::IFLA_NUM_RX_QUEUES => {
+                    link.allocated_rx_queues = u32_in(value).unwrap_or(1);
                 }
+                libc::IFLA_LINK => parent = u32_in(value).map(IfIndex),
+                // The parent is in another network namespace, and its number counts there.
+                libc::IFLA_LINK_NETNSID => elsewhere = true,
+                libc::IFLA_LINKINFO => match text_in(info(value, libc::IFLA_INFO_KIND)).as_str() {
+                    "vlan" => vlan_id = vlan(info(value, libc::IFLA_INFO_DATA)),
+                    "veth" => link.veth = true,
+                    _ => {}
+                },
                 _ => {}
             }
         }
@@ -155,20 +162,20 @@ impl From<LinkMessage> for Link {
     }
 }
 
+/// The value of one of a link's informations; nothing if it has none of that kind.
+fn info(link_info: &[u8], wanted: u16) -> &[u8] {
+    let found = attributes(link_info).find(|&(kind, _)| kind == wanted);
+    found.map(|(_, value)| value).unwrap_or_default()
+}
+
 /// The id of an 802.1Q device; one of 802.1ad has another tag and counts as any other interface.
-fn vlan(info: &[LinkInfo]) -> Option<u16> {
-    let is_vlan = info.contains(&LinkInfo::Kind(InfoKind::Vlan));
-    let data = info.iter().find_map(|info| match info {
-        LinkInfo::Data(InfoData::Vlan(data)) if is_vlan => Some(data),
-        _ => None,
-    })?;
-    if data.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)) {
+fn vlan(data: &[u8]) -> Option<u16> {
+    if attributes(data).any(|(kind, value)| kind == IFLA_VLAN_PROTOCOL && value == ETH_P_8021AD_BE)
+    {
         return None;
     }
-    data.iter().find_map(|info| match info {
-        InfoVlan::Id(id) => Some(*id),
-        _ => None,
-    })
+    let (_, id) = attributes(data).find(|&(kind, _)| kind == IFLA_VLAN_ID)?;
+    id.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
 /// Packets that an interface lost on the way in (`struct rtnl_link_stats64` of `linux/if_link.h`).
@@ -181,6 +188,10 @@ pub struct Losses {
     pub dropped: u64,
 }
 
+// Places in that struct, all of whose fields are 64 bits.
+const RX_DROPPED: usize = 6;
+const RX_MISSED_ERRORS: usize = 15;
+
 impl Losses {
     /// Asks the kernel; `None` if it does not say.
     ///
@@ -192,18 +203,20 @@ impl Losses {
     ) -> Result<Option<Self>, Refusal> {
         let mut request = LinkMessage::default();
         request.header.index = index;
-        let answers = connection.get(RouteNetlinkMessage::GetLink(request))?;
-        let links = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+        let answers = connection.get(Message::GetLink(request))?;
+        let mut links = answers.iter().filter_map(|answer| match answer {
+            Message::NewLink(link) => Some(link),
             _ => None,
         });
-        let statistics = links.flatten().find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(statistics) => Some(statistics),
-            _ => None,
-        });
-        Ok(statistics.map(|statistics| Self {
-            missed: statistics.rx_missed_errors,
-            dropped: statistics.rx_dropped,
+        Ok(links.find_map(|link| {
+            let mut attributes = link.attributes.iter();
+            let (_, statistics) = attributes.find(|&(kind, _)| kind == libc::IFLA_STATS64)?;
+            let (counters, _) = statistics.as_chunks();
+            let counter = |index: usize| counters.get(index).copied().map(u64::from_ne_bytes);
+            Some(Self {
+                missed: counter(RX_MISSED_ERRORS)?,
+                dropped: counter(RX_DROPPED)?,
+            })
         }))
     }
 }

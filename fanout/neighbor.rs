@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use netlink_packet_route::RouteNetlinkMessage;
-
 use self::{
     entry::{Entry, NextHop},
     route::Route,
@@ -19,7 +17,7 @@ use self::{
 };
 use crate::{
     link::{IfIndex, Link, Links, Losses},
-    netlink::{Connection, Refusal},
+    netlink::{Connection, Message, Refusal},
 };
 
 mod entry;
@@ -168,12 +166,12 @@ impl Resolver {
 
     /// Takes the kernel's news, and says whether the last [`resolve`](Self::resolve) would now have
     /// another result.
-    pub(crate) fn note(&mut self, news: RouteNetlinkMessage) -> bool {
+    pub(crate) fn note(&mut self, news: Message) -> bool {
         let (entry, gone) = match news {
-            RouteNetlinkMessage::NewNeighbour(entry) => (entry, false),
-            RouteNetlinkMessage::DelNeighbour(entry) => (entry, true),
-            RouteNetlinkMessage::NewLink(link) => return !self.links.know(link),
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            Message::NewNeighbor(entry) => (entry, false),
+            Message::DelNeighbor(entry) => (entry, true),
+            Message::NewLink(link) => return !self.links.know(&link),
+            Message::NewRoute(route) | Message::DelRoute(route) => {
                 return self
                     .destinations
                     .iter()

@@ -1,5 +1,7 @@
 //! Requests to the kernel's routing netlink (rtnetlink(7)): one socket, one request at a time.
 
+mod message;
+
 use std::{fmt, io};
 
 use log::debug;
@@ -7,8 +9,9 @@ use netlink_packet_core::{
     DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+pub use self::message::{Attributes, Described, Message, attributes, text_in, u32_in};
 
 /// The kernel's "no", with its own words where it has some.
 #[derive(Debug)]
@@ -65,10 +68,7 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn dump(
-        &mut self,
-        message: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    pub fn dump(&mut self, message: Message) -> Result<Vec<Message>, Refusal> {
         self.exchange(message, NLM_F_DUMP)
     }
 
@@ -76,10 +76,7 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn get(
-        &mut self,
-        message: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    pub fn get(&mut self, message: Message) -> Result<Vec<Message>, Refusal> {
         self.exchange(message, NLM_F_ACK)
     }
 
@@ -87,15 +84,11 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+    pub fn change(&mut self, message: Message, flags: u16) -> Result<(), Refusal> {
         self.exchange(message, NLM_F_ACK | flags).map(drop)
     }
 
-    fn exchange(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    fn exchange(&mut self, message: Message, flags: u16) -> Result<Vec<Message>, Refusal> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -136,7 +129,7 @@ impl Connection {
 /// The messages in a datagram, each on its own: one that can't be decoded does not end them.
 pub(crate) fn messages(
     mut bytes: &[u8],
-) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, DecodeError>> {
+) -> impl Iterator<Item = Result<NetlinkMessage<Message>, DecodeError>> {
     const HEADER: usize = 16;
     std::iter::from_fn(move || {
         let len = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
@@ -155,17 +148,5 @@ fn words(after_code: &[u8]) -> Option<String> {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     let mut attributes = attributes(after_code.get(REQUEST_HEADER..)?);
     let (_, value) = attributes.find(|&(kind, _)| kind == NLMSGERR_ATTR_MSG)?;
-    let text = value.split(|&byte| byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
-/// Kind and value of each attribute (`struct nlattr`); ends where they make no sense.
-pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
+    Some(text_in(value))
 }

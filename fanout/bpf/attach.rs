@@ -7,22 +7,25 @@ use std::{
 };
 
 use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage, LinkXdp},
-};
+use netlink_packet_route::link::LinkHeader;
 
 use super::{Error, Programs, os_error};
 use crate::{
     config,
     link::IfIndex,
-    netlink::{Connection, Refusal},
+    netlink::{Attributes, Connection, Described, Message, Refusal, attributes, u32_in},
 };
 
 // linux/if_link.h
 const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1 << 0;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+const IFLA_XDP_FD: u16 = 1;
+const IFLA_XDP_FLAGS: u16 = 3;
+const IFLA_XDP_PROG_ID: u16 = 4;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,26 +154,21 @@ fn link(programs: &mut Programs, mode: Mode) -> Result<Option<FdLink>, ProgramEr
 
 /// The program that an interface carries: its number and, if this process may know it, its name.
 fn occupant(ifindex: IfIndex, connection: &mut Connection) -> Option<(u32, Option<String>)> {
-    let mut request = LinkMessage::default();
+    let mut request = Described::<LinkHeader>::default();
     request.header.index = ifindex.0;
-    let answers = connection.get(RouteNetlinkMessage::GetLink(request)).ok()?;
+    let answers = connection.get(Message::GetLink(request)).ok()?;
     let id = answers
         .iter()
         .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
+            Message::NewLink(link) => Some(link.attributes.iter()),
             _ => None,
         })
         .flatten()
-        .filter_map(|attribute| match attribute {
-            LinkAttribute::Xdp(xdp) => Some(xdp),
-            _ => None,
-        })
-        .flatten()
-        .find_map(|xdp| match xdp {
-            LinkXdp::ProgId(id)
-            | LinkXdp::DrvProgId(id)
-            | LinkXdp::SkbProgId(id)
-            | LinkXdp::HwProgId(id) => Some(*id),
+        .filter(|&(kind, _)| kind == libc::IFLA_XDP)
+        .flat_map(|(_, xdp)| attributes(xdp))
+        .find_map(|(kind, id)| match kind {
+            IFLA_XDP_PROG_ID | IFLA_XDP_DRV_PROG_ID | IFLA_XDP_SKB_PROG_ID
+            | IFLA_XDP_HW_PROG_ID => u32_in(id),
             _ => None,
         })
         .filter(|&id| id != 0)?;
@@ -205,13 +203,13 @@ fn set_by_netlink(
     program: RawFd,
     flags: u32,
 ) -> Result<(), Refusal> {
-    let mut message = LinkMessage::default();
+    let xdp = Attributes::default()
+        .with(IFLA_XDP_FD, program.to_ne_bytes())
+        .with(IFLA_XDP_FLAGS, flags.to_ne_bytes());
+    let mut message = Described::<LinkHeader>::default();
     message.header.index = ifindex.0;
-    message.attributes = vec![LinkAttribute::Xdp(vec![
-        LinkXdp::Fd(program),
-        LinkXdp::Flags(flags),
-    ])];
-    connection.change(RouteNetlinkMessage::SetLink(message), 0)
+    message.attributes = Attributes::default().with_nested(libc::IFLA_XDP, xdp);
+    connection.change(Message::SetLink(message), 0)
 }
 
 /// What mends the commonest refusals, told by the kernel's words: each driver has its own.

@@ -15,19 +15,22 @@ use std::{
 };
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    tc::{
-        TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcHeader, TcMessage,
-        TcOption,
-    },
-};
+use netlink_packet_route::tc::{TcHandle, TcHeader};
 
 use crate::{
     claim::Claim,
     link::IfIndex,
-    netlink::{Connection, Refusal},
+    netlink::{Attributes, Connection, Described, Message, Refusal, attributes, text_in},
 };
+
+/// A qdisc, or a filter.
+type TcMessage = Described<TcHeader>;
+
+// linux/pkt_cls.h
+const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 
 /// What the names of our filters begin with; `tc filter show dev … ingress` shows them.
 const NAME: &str = "fanout_tc";
@@ -145,7 +148,7 @@ fn claimed(id: &str) -> String {
 
 /// Says whether there was none.
 fn add_qdisc(connection: &mut Connection, interface: IfIndex) -> Result<bool, Refusal> {
-    let request = RouteNetlinkMessage::NewQueueDiscipline(qdisc(interface));
+    let request = Message::NewQdisc(qdisc(interface));
     match connection.change(request, NLM_F_CREATE | NLM_F_EXCL) {
         Ok(()) => Ok(true),
         // An ingress qdisc, which sits in its place, does as well.
@@ -161,29 +164,25 @@ fn add(
     name: &str,
     priority: u16,
 ) -> Result<(), Refusal> {
-    #[expect(clippy::cast_sign_loss, reason = "a descriptor is not negative")]
-    let program = program.as_raw_fd() as u32;
+    let options = Attributes::default()
+        .with(TCA_BPF_FD, program.as_raw_fd().to_ne_bytes())
+        .with(TCA_BPF_NAME, zero_terminated(name))
+        // The program's return value is the verdict.
+        .with(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
     let mut message = message(interface, INGRESS);
     message.header.info = u32::from(priority) << 16 | u32::from(protocol_all_be());
-    let options = [
-        TcFilterBpfOption::ProgFd(program),
-        TcFilterBpfOption::ProgName(name.to_owned()),
-        // The program's return value is the verdict.
-        TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
-    ];
-    message.attributes = vec![
-        TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
-        TcAttribute::Options(options.map(TcOption::Bpf).to_vec()),
-    ];
-    let request = RouteNetlinkMessage::NewTrafficFilter(message);
+    message.attributes = kind("bpf").with_nested(libc::TCA_OPTIONS, options);
+    let request = Message::NewFilter(message);
     connection.change(request, NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Removes a filter and, if it came with it and serves nobody else, the qdisc.
 fn remove(connection: &mut Connection, header: &TcHeader, with_qdisc: bool) -> Result<(), Refusal> {
-    let kind = vec![TcAttribute::Kind(TcFilterBpf::KIND.to_owned())];
-    let filter = TcMessage::from_parts(header.clone(), kind);
-    connection.change(RouteNetlinkMessage::DelTrafficFilter(filter), 0)?;
+    let filter = TcMessage {
+        header: header.clone(),
+        attributes: kind("bpf"),
+    };
+    connection.change(Message::DelFilter(filter), 0)?;
     let interface = IfIndex(header.index.cast_unsigned());
     let mut unused =
         |hook| filters(connection, interface, hook).is_ok_and(|others| others.is_empty());
@@ -194,7 +193,7 @@ fn remove(connection: &mut Connection, header: &TcHeader, with_qdisc: bool) -> R
 }
 
 fn remove_qdisc(connection: &mut Connection, interface: IfIndex) -> Result<(), Refusal> {
-    connection.change(RouteNetlinkMessage::DelQueueDiscipline(qdisc(interface)), 0)
+    connection.change(Message::DelQdisc(qdisc(interface)), 0)
 }
 
 /// A filter of an instance of fanout, this one or another.
@@ -212,18 +211,13 @@ impl Ours {
 fn ours(connection: &mut Connection, interface: IfIndex) -> Result<Vec<Ours>, Refusal> {
     let filters = filters(connection, interface, INGRESS)?;
     let ours = filters.into_iter().filter_map(|filter| {
-        let name = filter
-            .attributes
-            .iter()
-            .filter_map(|attribute| match attribute {
-                TcAttribute::Options(options) => Some(options),
-                _ => None,
-            })
-            .flatten()
-            .find_map(|option| match option {
-                TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => Some(name.clone()),
-                _ => None,
-            })
+        // Filters of other kinds have their own meaning of this number, and no such name.
+        let options = filter.attributes.iter();
+        let name = options
+            .filter(|&(kind, _)| kind == libc::TCA_OPTIONS)
+            .flat_map(|(_, options)| attributes(options))
+            .find(|&(kind, _)| kind == TCA_BPF_NAME)
+            .map(|(_, name)| text_in(name))
             .filter(|name| name.starts_with(NAME))?;
         Some(Ours {
             name,
@@ -239,14 +233,14 @@ fn filters(
     interface: IfIndex,
     parent: TcHandle,
 ) -> Result<Vec<TcMessage>, Refusal> {
-    let request = RouteNetlinkMessage::GetTrafficFilter(message(interface, parent));
+    let request = Message::GetFilter(message(interface, parent));
     let answers = match connection.dump(request) {
         // A kernel without filters.
         Err(refusal) if refusal.error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
         answers => answers?,
     };
     let filters = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewTrafficFilter(filter) => Some(filter),
+        Message::NewFilter(filter) => Some(filter),
         _ => None,
     });
     Ok(filters.collect())
@@ -255,14 +249,23 @@ fn filters(
 fn qdisc(interface: IfIndex) -> TcMessage {
     let mut message = message(interface, TcHandle::CLSACT);
     message.header.handle = QDISC;
-    message.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
+    message.attributes = kind("clsact");
     message
 }
 
 fn message(IfIndex(interface): IfIndex, parent: TcHandle) -> TcMessage {
-    let mut message = TcMessage::with_index(interface.cast_signed());
+    let mut message = TcMessage::default();
+    message.header.index = interface.cast_signed();
     message.header.parent = parent;
     message
+}
+
+fn kind(name: &str) -> Attributes {
+    Attributes::default().with(libc::TCA_KIND, zero_terminated(name))
+}
+
+fn zero_terminated(text: &str) -> Vec<u8> {
+    [text.as_bytes(), &[0]].concat()
 }
 
 /// Every protocol, as the kernel wants it in the lower half of a filter's info.

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use netlink_packet_route::{
-    RouteNetlinkMessage,
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
         NeighbourState,
@@ -13,7 +12,7 @@ use netlink_packet_route::{
 
 use crate::{
     link::IfIndex,
-    netlink::{Connection, Refusal},
+    netlink::{Connection, Message, Refusal},
 };
 
 /// Marks the entries that fanout has the kernel manage (`NDA_PROTOCOL`): an instance that was
@@ -87,12 +86,10 @@ impl From<NeighbourMessage> for Entry {
 
 /// All entries of IPv4 and IPv6.
 pub(super) fn all(connection: &mut Connection) -> Result<HashMap<NextHop, Entry>, Refusal> {
-    let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    let request = Message::GetNeighbor(NeighbourMessage::default());
     let answers = connection.dump(request)?;
     let entries = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewNeighbour(message) => {
-            Some((next_hop(&message)?, Entry::from(message)))
-        }
+        Message::NewNeighbor(message) => Some((next_hop(&message)?, Entry::from(message))),
         _ => None,
     });
     Ok(entries.collect())

@@ -4,14 +4,17 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     route::{
         RouteAddress, RouteAttribute, RouteLwEnCapType, RouteMessage, RouteMetric, RouteType,
         RouteVia,
     },
 };
 
-use crate::{link::IfIndex, netlink::Connection};
+use crate::{
+    link::IfIndex,
+    netlink::{Connection, Message},
+};
 
 /// The route to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +54,10 @@ pub(super) fn look_up(connection: &mut Connection, destination: IpAddr) -> Resul
         .attributes
         .push(RouteAttribute::Destination(destination.into()));
     let answers = connection
-        .get(RouteNetlinkMessage::GetRoute(request))
+        .get(Message::GetRoute(request))
         .map_err(|refusal| refusal.to_string())?;
     let message = answers.into_iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewRoute(message) => Some(message),
+        Message::NewRoute(message) => Some(message),
         _ => None,
     });
     Route::try_from(message.ok_or("no answer")?)

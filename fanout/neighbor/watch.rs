@@ -19,7 +19,7 @@ use std::{
 use log::warn;
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    AddressFamily,
     neighbour::{
         NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
@@ -27,7 +27,7 @@ use netlink_packet_route::{
 };
 
 use super::entry::{self, Entry, NextHop, OURS};
-use crate::netlink::{Connection, Refusal};
+use crate::netlink::{Connection, Message, Refusal};
 
 /// How long an answer is believed.
 const VERIFY: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ impl Watch {
             if entry.is_some_and(|entry| entry.managed && !entry.is_somebodys()) {
                 let mut message = message(next_hop);
                 message.header.flags = NeighbourFlags::Use;
-                let _ = connection.change(RouteNetlinkMessage::NewNeighbour(message), 0);
+                let _ = connection.change(Message::NewNeighbor(message), 0);
             }
         }
     }
@@ -215,7 +215,7 @@ impl Watched {
             let mut message = message(next_hop);
             message.header.state = state;
             // If the entry has gone meanwhile, asking makes another.
-            let _ = connection.change(RouteNetlinkMessage::NewNeighbour(message), 0);
+            let _ = connection.change(Message::NewNeighbor(message), 0);
         }
         match ask(connection, next_hop, self.ours) {
             Ok(()) => self.refused = false,
@@ -244,7 +244,7 @@ fn ask(connection: &mut Connection, next_hop: NextHop, ours: bool) -> Result<(),
             .attributes
             .push(NeighbourAttribute::Protocol(RouteProtocol::Other(OURS)));
     }
-    connection.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+    connection.change(Message::NewNeighbor(message), NLM_F_CREATE)
 }
 
 fn message((interface, address): NextHop) -> NeighbourMessage {
