@@ -5,10 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     os::fd::AsFd,
+    panic::resume_unwind,
     sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
 };
+
+use fanout::sys::process;
 
 use super::{
     flight::Flight,
@@ -82,7 +85,14 @@ impl Traffic {
 
     /// Sends all of it, or what goes out before Ctrl-C, no faster than it arrives.
     pub fn send_watching(&self, namespace: &Namespace, flight: &Flight) -> Sent {
-        namespace.enter(|| self.run(flight))
+        let thread = || {
+            stay_on_one_cpu();
+            self.run(flight)
+        };
+        namespace.enter(|| {
+            thread::scope(|scope| scope.spawn(thread).join())
+                .unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     fn run(&self, flight: &Flight) -> Sent {
@@ -179,6 +189,13 @@ impl Pace {
     fn duration(&self, datagrams: u32) -> Duration {
         Duration::from_secs_f64(f64::from(datagrams) / f64::from(self.rate))
     }
+}
+
+/// Where a sender moves between CPUs, its veth may change the order.
+fn stay_on_one_cpu() {
+    let cpus = process::allowed_cpus().expect("CPUs");
+    let last = cpus.last().expect("a CPU");
+    process::pin_to_cpu(*last).expect("an allowed CPU");
 }
 
 fn connected(to: SocketAddr) -> UdpSocket {
