@@ -13,6 +13,7 @@ use std::{
 use self::{
     entry::{Entry, NextHop},
     route::Route,
+    unmanaged::Unmanaged,
     watch::Watch,
 };
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 
 mod entry;
 mod route;
+mod unmanaged;
 mod watch;
 
 /// The way to a destination.
@@ -77,6 +79,7 @@ pub struct Resolver {
     /// Of those, the ones whose next hops the kernel finds itself when it sends.
     left_to_kernel: HashSet<IpAddr>,
     watch: Watch,
+    unmanaged: Unmanaged,
 }
 
 impl Resolver {
@@ -93,11 +96,13 @@ impl Resolver {
             destinations: HashSet::new(),
             left_to_kernel: HashSet::new(),
             watch: Watch::default(),
+            unmanaged: Unmanaged::default(),
         })
     }
 
     /// From the next [`resolve`](Self::resolve) on, next hops on the way to `destinations` are neither
-    /// kept nor needed: only sockets send there. Their MAC addresses are told where they are known.
+    /// kept nor needed: only sockets send there. Their MAC addresses are told where they are known, and
+    /// there is no way where the kernel has found that nobody answers.
     pub fn leave_to_kernel(&mut self, destinations: HashSet<IpAddr>) {
         self.left_to_kernel = destinations;
     }
@@ -131,24 +136,38 @@ impl Resolver {
             .iter()
             .map(|&to| (to, route::look_up(&mut self.connection, to)))
             .collect();
-        let used: HashSet<NextHop> = routes
-            .iter()
-            .filter(|(to, _)| !self.left_to_kernel.contains(to))
-            .filter_map(|(&to, route)| next_hop(usable(&self.links, route).ok()?, to))
-            .collect();
+        let (mut used, mut unmanaged) = (HashSet::new(), HashSet::new());
+        for (&to, route) in &routes {
+            let hop = usable(&self.links, route).ok();
+            let hop = hop.and_then(|usable| next_hop(usable, to));
+            if self.left_to_kernel.contains(&to) {
+                unmanaged.extend(hop);
+            } else {
+                used.extend(hop);
+            }
+        }
         self.watch.replace(used.into_iter(), &entries);
+        self.unmanaged.replace(unmanaged, &entries);
         let paths = destinations.iter().map(|&to| match routes.get(&to) {
             Some(route) => {
                 let usable = usable(&self.links, route)?;
                 let mac = match next_hop(usable, to) {
                     None => None,
-                    Some(hop) if self.left_to_kernel.contains(&to) => {
-                        entries.get(&hop).and_then(|entry| entry.mac)
+                    Some(hop) => {
+                        let (mac, is_needed) = if self.left_to_kernel.contains(&to) {
+                            let entry = entries.get(&hop);
+                            let mac = entry.and_then(|entry| entry.mac);
+                            (mac, self.unmanaged.has_failed(hop))
+                        } else {
+                            (self.watch.mac(hop), true)
+                        };
+                        if is_needed && mac.is_none() {
+                            let (_, address) = hop;
+                            let link = usable.0.name.clone();
+                            return Err(Unreachable::NoNeighbor(address, link));
+                        }
+                        mac
                     }
-                    Some(hop) => Some(self.watch.mac(hop).ok_or_else(|| {
-                        let (_, address) = hop;
-                        Unreachable::NoNeighbor(address, usable.0.name.clone())
-                    })?),
                 };
                 Ok(path(to, usable, mac))
             }
@@ -161,7 +180,9 @@ impl Resolver {
     /// called right after [`resolve`](Self::resolve), and then again after the returned time at the
     /// latest. News should be drained before, so that it knows what they say.
     pub fn refresh(&mut self) -> Duration {
-        self.watch.refresh(&mut self.connection)
+        let managed = self.watch.refresh(&mut self.connection);
+        let unmanaged = self.unmanaged.refresh();
+        unmanaged.map_or(managed, |unmanaged| unmanaged.min(managed))
     }
 
     /// Takes the kernel's news, and says whether the last [`resolve`](Self::resolve) would now have
@@ -182,7 +203,8 @@ impl Resolver {
         };
         entry::next_hop(&entry).is_some_and(|next_hop| {
             let entry = (!gone).then(|| Entry::from(entry));
-            self.watch.note(next_hop, entry)
+            let unmanaged = self.unmanaged.note(next_hop, entry);
+            self.watch.note(next_hop, entry) || unmanaged
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         delivery::{self, Delivery},
         fanout::{self, Fanout, PATIENCE, wait_for},
         sender::Traffic,
-        topology::{self, Family, INTERFACE, PORT, Topology},
+        topology::{self, ETH0, Family, INTERFACE, PORT, Topology},
     },
     harness::Suite,
 };
@@ -24,6 +24,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("userspace::receive_buffer_full", receive_buffer_full);
     suite.test("userspace::port_unreachable", port_unreachable);
     suite.test("userspace::no_route", no_route);
+    suite.test("userspace::neighbour_dies", neighbour_dies);
     suite.test("userspace::loops", loops);
     suite.test("userspace::killed", killed);
     suite.test("userspace::second_instance", second_instance);
@@ -178,6 +179,52 @@ fn lose_routes(source: &str, check: fn(&Delivery)) {
         .expect("all are up again");
     check(&delivery::of(&network, Family::V4, &traffic));
     fanout.stop();
+}
+
+/// The kernel finds that nobody answers: the others get all, until somebody does again. Nobody with a privilege has
+/// to ask.
+fn neighbour_dies() {
+    let network = network();
+    for (family, ip) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
+        for (name, value) in [
+            ("base_reachable_time_ms", "500"),
+            ("delay_first_probe_time", "1"),
+            ("retrans_time_ms", "100"),
+        ] {
+            let name = format!("net/{ip}/neigh/ens6/{name}");
+            network.host.sysctl(&name, value);
+        }
+        network
+            .host
+            .sysctl("net/ipv4/ip_unprivileged_port_start", "500");
+        let config = network.config(family) + ONE_WORKER;
+        let fanout = Fanout::start_as(&config, |folder| as_nobody(&network, folder));
+        let all = network.downstreams(family);
+        let few = Traffic::new(network.target(family), 60);
+        let receiver = &network.receivers[2];
+        receiver.namespace.ip(&format!("link set {ETH0} down"));
+        let is_out = || {
+            delivery::between(&network.sender.namespace, &all[..2], &few);
+            let warnings = fanout.logged("WARN");
+            let out = |line: &String| line.contains("downstream is out of turn ");
+            warnings.into_iter().find(out)
+        };
+        let line = wait_for(is_out).unwrap_or_else(|| panic!("no warning:\n{}", fanout.log()));
+        let reason = format!("{} does not answer on ens6", all[2].1.ip());
+        assert!(line.contains("name=receiver-3"), "{line}");
+        assert!(line.ends_with(&format!("reason=\"{reason}\"")), "{line}");
+        let traffic = Traffic::new(network.target(family), 1_000);
+        let two = delivery::between(&network.sender.namespace, &all[..2], &traffic);
+        assert_perfect_but_source(&two);
+        receiver.namespace.ip(&format!(
+            "link set {ETH0} up\naddr replace {}/64 dev {ETH0} nodad",
+            receiver.addresses.v6
+        ));
+        let up = || (fanout.metrics().sum("fanout_downstream_up", &[]) == 3).then_some(());
+        wait_for(up).unwrap_or_else(|| panic!("never back:\n{}", fanout.log()));
+        assert_perfect_but_source(&delivery::of(&network, family, &traffic));
+        fanout.stop();
+    }
 }
 
 /// A downstream that is the host itself, on a port that a listener has on all addresses, gets nothing.
