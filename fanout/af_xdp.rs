@@ -5,7 +5,7 @@ mod queue;
 mod table;
 mod zero_copy;
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use fanout_ebpf::abi::MAX_QUEUES;
 use log::{info, warn};
@@ -20,6 +20,7 @@ use crate::{
         DownstreamCounters, DownstreamSample, ListenerCounters, ListenerSample, QueueSample, Totals,
     },
     neighbor::Paths,
+    roster::Roster,
 };
 
 /// Without listeners there are no queues.
@@ -43,8 +44,9 @@ struct Listener {
 /// A downstream of a listener.
 #[derive(Debug)]
 struct Downstream {
-    config: config::Downstream,
-    up: bool,
+    name: String,
+    /// Each of its addresses, and whether datagrams go there.
+    addresses: Vec<(SocketAddr, bool)>,
     /// One for each queue.
     counters: Vec<Arc<DownstreamCounters>>,
 }
@@ -52,8 +54,8 @@ struct Downstream {
 impl Listener {
     fn new(index: u32, config: config::Listener, queues: usize) -> Self {
         let downstreams = config.downstreams.iter().map(|downstream| Downstream {
-            config: downstream.clone(),
-            up: false,
+            name: downstream.name.clone(),
+            addresses: Vec::new(),
             counters: (0..queues).map(|_| Arc::default()).collect(),
         });
         Self {
@@ -116,19 +118,30 @@ impl AfXdp {
         listeners.map(|listener| (listener.index, &listener.config))
     }
 
-    /// Has the workers forward along `paths` from their next batch on.
-    pub fn route(&mut self, ingress: &Link, paths: &Paths) {
-        let downstreams = self
-            .listeners
-            .iter_mut()
-            .flat_map(|listener| &mut listener.downstreams);
-        downstreams.for_each(|downstream| {
-            downstream.up = matches!(paths.get(&downstream.config.address.ip()), Some(Ok(_)));
-        });
+    /// Has the workers forward to the members of `roster` along `paths` from their next batch on.
+    pub fn route(&mut self, ingress: &Link, roster: &Roster, paths: &Paths) {
+        for listener in &mut self.listeners {
+            for downstream in &mut listener.downstreams {
+                downstream.addresses.clear();
+            }
+            for member in roster.members(listener.index) {
+                let address = (member.address, member.path(paths).is_some());
+                listener.downstreams[member.place].addresses.push(address);
+            }
+        }
         for queue in &mut self.queues {
-            let table = table::build(&self.listeners, ingress, paths, queue);
+            let table = table::build(&self.listeners, ingress, roster, paths, queue);
             queue.publish(table);
         }
+    }
+
+    /// Of each listener, by its slot, whether any member is in turn.
+    pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
+        self.listeners.iter().map(|listener| {
+            let downstreams = listener.downstreams.iter();
+            let mut addresses = downstreams.flat_map(|downstream| &downstream.addresses);
+            (listener.index, addresses.any(|&(_, up)| up))
+        })
     }
 
     /// Lets the workers send what they have, and end.
@@ -218,9 +231,9 @@ fn open_queues(
 impl Downstream {
     fn sample(&self) -> DownstreamSample<'_> {
         DownstreamSample {
-            name: &self.config.name,
+            name: &self.name,
             forwarded: Totals::forwarded(self.counters.iter().map(Arc::as_ref)),
-            addresses: vec![(self.config.address, self.up)],
+            addresses: self.addresses.clone(),
         }
     }
 }

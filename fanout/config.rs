@@ -15,6 +15,7 @@ mod tests;
 mod value;
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read as _},
     net::SocketAddr,
@@ -22,8 +23,12 @@ use std::{
     time::Duration,
 };
 
+pub use check::MAX_DOWNSTREAMS;
 pub use error::ConfigError;
 use error::Errors;
+pub(crate) use value::not_a_receiver;
+
+use crate::roster::Member;
 
 /// Far beyond 64 listeners of 1024 downstreams; stops `-c /dev/zero`.
 const MAX_FILE_SIZE: u64 = 16 << 20;
@@ -186,14 +191,24 @@ pub struct Listener {
     pub workers: Option<u32>,
     /// What the kernel may hold of its datagrams for each worker, in bytes, in userspace mode.
     pub receive_buffer: u32,
+    /// How its downstreams are probed.
+    pub health: Health,
+    /// How often the names among its downstreams are looked up.
+    pub resolve_interval: Duration,
 }
 
 impl Listener {
     /// How the log names one of its downstreams: `listener=… name=… address=…`.
     #[must_use]
-    pub fn who(&self, downstream: &Downstream) -> String {
-        let Downstream { name, address, .. } = downstream;
+    pub fn who(&self, member: &Member) -> String {
+        let Member { name, address, .. } = member;
         format!("listener={} name={name} address={address}", self.name)
+    }
+
+    /// Whether its addresses are of IPv6: all are of one family.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        self.binds.iter().any(SocketAddr::is_ipv6)
     }
 }
 
@@ -255,13 +270,72 @@ impl Source {
     }
 }
 
-/// `downstream.NAME = address:port`
+/// How the downstreams of a listener are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `health`.
+    pub check: Check,
+    /// `health_interval`: from one probe to the next, at most.
+    pub interval: Duration,
+    /// `health_timeout`: how long an answer may take.
+    pub timeout: Duration,
+    /// `health_failures`: so many in a row take a downstream out of turn.
+    pub failures: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Off,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            failures: 3,
+        }
+    }
+}
+
+/// `health = …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Check {
+    /// None.
+    #[default]
+    Off,
+    /// An echo request, which has to be answered.
+    Icmp,
+    /// A datagram to the port, which must not be refused.
+    Udp,
+}
+
+/// `downstream.NAME = …`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Downstream {
     /// The metrics' `downstream` label.
     pub name: String,
     /// Where its datagrams go.
-    pub address: SocketAddr,
+    pub target: Target,
     /// `weight.NAME`, its share: so many turns where one of weight 1 has one.
     pub weight: u8,
+}
+
+/// Where the datagrams of a downstream go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `address:port`
+    Address(SocketAddr),
+    /// `dns-name:port`, which stands for all addresses of the name.
+    Name {
+        /// In lower case.
+        host: String,
+        /// Of each address.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }

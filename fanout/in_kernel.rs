@@ -13,6 +13,7 @@ use crate::{
     link::IfIndex,
     metrics::{DownstreamSample, ListenerSample},
     neighbor::{Path, Paths},
+    roster::{Member, Roster},
     wire::ethernet::EthernetHeader,
 };
 
@@ -30,6 +31,7 @@ struct Listener {
     index: u32,
     config: config::Listener,
     downstreams: Vec<Downstream>,
+    refused: Vec<Refused>,
     /// Whose turn it is after whose.
     turns: Vec<NextHop>,
     /// What the program goes by.
@@ -38,13 +40,11 @@ struct Listener {
 
 #[derive(Debug)]
 struct Downstream {
-    config: config::Downstream,
+    name: String,
     /// What it is counted under.
     number: u32,
-    /// The way to it, if it has one that can be taken.
-    hop: Option<NextHop>,
-    /// Why the way to it can't be taken.
-    refused: Option<String>,
+    /// Each of its addresses, and whether datagrams go there.
+    addresses: Vec<(SocketAddr, bool)>,
 }
 
 /// How a path is taken.
@@ -112,15 +112,15 @@ impl InKernel {
         let listeners = listeners.into_iter().map(|(index, config)| {
             let downstreams = config.downstreams.iter().zip(&mut numbers);
             let downstreams = downstreams.map(|(config, number)| Downstream {
-                config: config.clone(),
+                name: config.name.clone(),
                 number,
-                hop: None,
-                refused: None,
+                addresses: Vec::new(),
             });
             Listener {
                 index,
                 downstreams: downstreams.collect(),
                 config,
+                refused: Vec::new(),
                 turns: Vec::new(),
                 published: None,
             }
@@ -149,25 +149,16 @@ impl InKernel {
         listeners.map(|listener| (listener.index, &listener.config))
     }
 
-    /// Lays out the turns along `paths`; `choose` says how each is taken, or why it can't be.
+    /// Lays out the turns of the members of `roster` along `paths`; `choose` says how each is taken, or why it
+    /// can't be.
     pub fn route(
         &mut self,
+        roster: &Roster,
         paths: &Paths,
         mut choose: impl FnMut(&Path, Source) -> Result<Way, String>,
     ) {
         for listener in &mut self.listeners {
-            let source = listener.config.source;
-            for downstream in &mut listener.downstreams {
-                let path = paths.get(&downstream.config.address.ip());
-                let path = path.and_then(|path| path.as_ref().ok());
-                let way = path.map(|path| Ok((path, choose(path, source)?)));
-                (downstream.hop, downstream.refused) = match way {
-                    Some(Ok((path, way))) => (Some(next_hop(downstream, source, path, &way)), None),
-                    Some(Err(reason)) => (None, Some(reason)),
-                    None => (None, None),
-                };
-            }
-            listener.lay_out();
+            listener.route(roster, paths, &mut choose);
         }
     }
 
@@ -185,18 +176,16 @@ impl InKernel {
         Ok(())
     }
 
-    /// The downstreams whose paths can't be taken.
+    /// Of each listener, by its slot, whether any member is in turn.
+    pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| (listener.index, !listener.turns.is_empty()))
+    }
+
+    /// The members whose paths can't be taken.
     pub fn refused(&self) -> impl Iterator<Item = Refused> {
-        self.listeners.iter().flat_map(|listener| {
-            listener.downstreams.iter().filter_map(|downstream| {
-                Some(Refused {
-                    listener: listener.config.name.clone(),
-                    downstream: downstream.config.name.clone(),
-                    address: downstream.config.address,
-                    reason: downstream.refused.clone()?,
-                })
-            })
-        })
+        let listeners = self.listeners.iter();
+        listeners.flat_map(|listener| listener.refused.iter().cloned())
     }
 
     /// Adds what the programs count of each listener, by `queues` RX queues at least.
@@ -219,12 +208,12 @@ impl InKernel {
                 .downstreams
                 .iter()
                 .map(|downstream| DownstreamSample {
-                    name: &downstream.config.name,
+                    name: &downstream.name,
                     forwarded: programs
                         .forwarded(downstream.number)
                         .unwrap_or_default()
                         .into(),
-                    addresses: vec![(downstream.config.address, downstream.hop.is_some())],
+                    addresses: downstream.addresses.clone(),
                 });
             sample.downstreams = downstreams.collect();
             samples.push((listener.index, sample));
@@ -233,12 +222,38 @@ impl InKernel {
 }
 
 impl Listener {
-    fn lay_out(&mut self) {
-        let usable = self.downstreams.iter().filter_map(|downstream| {
-            let hop = downstream.hop?;
-            Some((downstream.config.weight, hop))
-        });
-        let (weights, hops): (Vec<_>, Vec<_>) = usable.unzip();
+    fn route(
+        &mut self,
+        roster: &Roster,
+        paths: &Paths,
+        choose: &mut impl FnMut(&Path, Source) -> Result<Way, String>,
+    ) {
+        let source = self.config.source;
+        self.refused.clear();
+        for downstream in &mut self.downstreams {
+            downstream.addresses.clear();
+        }
+        let (mut weights, mut hops) = (Vec::new(), Vec::new());
+        for member in roster.members(self.index) {
+            let downstream = &mut self.downstreams[member.place];
+            let path = member.path(paths);
+            let way = path.map(|path| Ok((path, choose(path, source)?)));
+            let is_up = matches!(way, Some(Ok(_)));
+            downstream.addresses.push((member.address, is_up));
+            match way {
+                Some(Ok((path, way))) => {
+                    weights.push(member.weight);
+                    hops.push(next_hop(member, downstream.number, source, path, &way));
+                }
+                Some(Err(reason)) => self.refused.push(Refused {
+                    listener: self.config.name.clone(),
+                    downstream: member.name.clone(),
+                    address: member.address,
+                    reason,
+                }),
+                None => {}
+            }
+        }
         let turns = balance::turns(&weights);
         self.turns = turns
             .into_iter()
@@ -247,8 +262,8 @@ impl Listener {
     }
 }
 
-fn next_hop(downstream: &Downstream, source: Source, path: &Path, way: &Way) -> NextHop {
-    let destination = downstream.config.address;
+fn next_hop(member: &Member, number: u32, source: Source, path: &Path, way: &Way) -> NextHop {
+    let destination = member.address;
     let mac = path.mac.unwrap_or_default();
     let ethernet = EthernetHeader::new(path.link.mac, mac, way.vlan, destination.is_ipv6());
     let bytes = ethernet.as_bytes();
@@ -266,7 +281,7 @@ fn next_hop(downstream: &Downstream, source: Source, path: &Path, way: &Way) -> 
         egress: way.egress,
         ifindex,
         mtu: path.mtu,
-        downstream: downstream.number,
+        downstream: number,
         ..NextHop::to(destination).via(path.next_hop)
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     link::{self, IfIndex, Link, Links, QueueId},
     metrics::{ListenerSample, QueueSample, RedirectSample},
     neighbor::Paths,
+    roster::Roster,
     tc,
     wire::ethernet,
     xdp,
@@ -206,27 +207,38 @@ impl Interface {
         self.af_xdp.workers()
     }
 
-    /// Forwards along `paths` from now on. Says which downstreams have one that their listener's mode can't
+    /// Forwards to the members of `roster` along `paths` from now on. Says which downstreams have one that their listener's mode can't
     /// take.
     ///
     /// # Errors
     /// If the programs' maps can't be written.
-    pub fn route(&mut self, paths: &Paths, links: &Links) -> Result<Vec<Refused>, Error> {
-        self.af_xdp.route(&self.link, paths);
+    pub fn route(
+        &mut self,
+        roster: &Roster,
+        paths: &Paths,
+        links: &Links,
+    ) -> Result<Vec<Refused>, Error> {
+        self.af_xdp.route(&self.link, roster, paths);
         self.features.forget();
         if let Some(mode) = self.mode {
             let mut egress = xdp::Egresses::new(&self.link, mode, links, &mut self.features);
             self.xdp
-                .route(paths, |path, source| egress.choose(path, source));
+                .route(roster, paths, |path, source| egress.choose(path, source));
             let devices = egress.into_devices();
             self.count_failures(&devices, links)?;
             self.programs.add_devices(&devices)?;
             self.xdp.publish(&mut self.programs)?;
             self.programs.retain_devices(&devices)?;
         }
-        self.tc.route(paths, tc::choose);
+        self.tc.route(roster, paths, tc::choose);
         self.tc.publish(&mut self.programs)?;
         Ok(self.xdp.refused().chain(self.tc.refused()).collect())
+    }
+
+    /// Of each listener, by its slot, whether any member is in turn.
+    pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
+        let in_kernel = self.xdp.forwards().chain(self.tc.forwards());
+        self.af_xdp.forwards().chain(in_kernel)
     }
 
     /// Counts what the kernel drops of what goes to `devices`, or back.

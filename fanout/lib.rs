@@ -42,14 +42,17 @@ pub mod claim;
 pub mod config;
 pub mod events;
 pub mod forward;
+pub mod health;
 pub mod in_kernel;
 pub mod interface;
 pub mod link;
 pub mod logger;
 pub mod mailbox;
 pub mod metrics;
+pub mod names;
 pub mod neighbor;
 pub mod netlink;
+pub mod roster;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;

@@ -6,9 +6,8 @@ mod privileges;
 mod report;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
-    net::IpAddr,
     os::fd::AsFd,
     path::Path as FilePath,
     time::{Duration, Instant, SystemTime},
@@ -16,17 +15,21 @@ use std::{
 
 use log::{info, warn};
 
+use self::report::Report;
 use crate::{
     bpf,
     config::{Config, Cpus, Mode},
     events::Events,
+    health::Prober,
     in_kernel::Refused,
     interface::{self, Interface},
     link::{Links, QueueId},
     metrics::{InterfaceSample, MetricsFile, Reload, Snapshot},
+    names::Names,
     neighbor::{Paths, Resolver},
     netlink::{Connection, Refusal},
-    sys::{self, process::Signals},
+    roster::{self, Roster},
+    sys::{self, process::Signals, socket::PollSet},
     tuned::{self, Tuned},
     userspace,
 };
@@ -53,6 +56,8 @@ pub enum Fault {
     Userspace(userspace::Error),
     /// An interface forwards no more.
     Stopped(String),
+    /// A listener's downstreams can't be probed.
+    Health(String, std::io::Error),
     /// A downstream can't be sent to in its listener's mode.
     Refused(Refused),
     /// The kernel's netlink.
@@ -81,6 +86,11 @@ impl fmt::Display for Fault {
                     "downstream can't be sent to {refused} reason=\"{reason}\""
                 )
             }
+            Self::Health(listener, error) => write!(
+                f,
+                "listener {listener}: can't probe its downstreams: {error}; health = icmp takes CAP_NET_RAW, or a \
+                 group in the range of net.ipv4.ping_group_range"
+            ),
             Self::Netlink(refusal) => write!(f, "netlink: {refusal}"),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
         }
@@ -120,9 +130,11 @@ struct Supervisor {
     userspace: Vec<userspace::Listener>,
     resolver: Resolver,
     events: Events,
+    names: Names,
+    prober: Prober,
+    roster: Roster,
     paths: Paths,
-    /// Downstreams whose paths can't be taken.
-    refused: Vec<Refused>,
+    report: Report,
     metrics: Option<MetricsFile>,
     /// Whether the log has said so.
     ready: bool,
@@ -161,13 +173,19 @@ pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
 
 impl Supervisor {
     fn start(config: Config, started: SystemTime) -> Result<Self, Fault> {
+        let mut names = Names::new().map_err(|error| Fault::Io("can't have a pipe", error))?;
+        // Names answer while all else is set up.
+        names.follow(roster::questions(&config), Instant::now());
+        names.step(Instant::now());
+        let prober = open_prober(&config)?;
+        let roster = Roster::new(&config, &names, &prober);
         let tuned = tune(&config)?;
         let events =
             Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
         let mut resolver = Resolver::new()?;
-        resolver.leave_to_kernel(only_by_sockets(&config));
-        // Next hops that nobody asked for yet answer while all else is set up.
-        resolver.resolve(&destinations(&config))?;
+        resolver.leave_to_kernel(roster.only_by_sockets(&config));
+        // And so do next hops that nobody asked for yet.
+        resolver.resolve(&roster.destinations())?;
         resolver.refresh();
         // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
         let _ = sys::process::lift_memlock_limit();
@@ -203,8 +221,11 @@ impl Supervisor {
             userspace,
             resolver,
             events,
+            names,
+            prober,
+            roster: Roster::default(),
             paths,
-            refused: Vec::new(),
+            report: Report::default(),
             metrics,
             ready: false,
             tuned,
@@ -268,9 +289,13 @@ impl Supervisor {
                 for listener in &mut self.userspace {
                     listener.look();
                 }
+                self.report_forwarding();
                 if self.interfaces.iter().any(Interface::has_news) {
                     changed.get_or_insert(now);
                 }
+            }
+            if self.names.step(now) | self.prober.step(now) {
+                changed.get_or_insert(now);
             }
             if now >= next_metrics {
                 next_metrics = now + self.config.metrics_interval;
@@ -282,13 +307,16 @@ impl Supervisor {
                 Some(next_refresh),
                 (!self.ready).then_some(ready_by),
                 changed.map(|since| since + SETTLE),
+                self.names.deadline(),
+                self.prober.deadline(now),
             ];
             let until = deadlines.into_iter().flatten().min().unwrap_or(next_tick);
             let timeout = until.saturating_duration_since(Instant::now());
-            let [_, news] =
-                sys::socket::wait_readable([signals.as_fd(), self.events.as_fd()], timeout)
-                    .map_err(|error| Fault::Io("can't wait for events", error))?;
-            if news && self.events.drain(&mut self.resolver) {
+            let fds = [signals.as_fd(), self.events.as_fd(), self.names.as_fd()];
+            let mut poll = PollSet::new(fds.into_iter().chain(self.prober.fds()));
+            let waited = poll.wait(timeout).map(|ready| ready.for_each(drop));
+            waited.map_err(|error| Fault::Io("can't wait for events", error))?;
+            if self.events.drain(&mut self.resolver) {
                 changed.get_or_insert_with(Instant::now);
             }
             while let Some(signal) = signals.next() {
@@ -311,9 +339,14 @@ impl Supervisor {
         }
     }
 
-    /// Asks the kernel for the ways to all downstreams, and publishes them if they changed.
+    /// Looks who is a member now and asks the kernel for the ways there, and publishes all that if it changed.
     fn route(&mut self) -> Result<(), Fault> {
-        let destinations = destinations(&self.config);
+        let roster = Roster::new(&self.config, &self.names, &self.prober);
+        let probes = roster.probes(&self.config);
+        self.prober.follow(probes, Instant::now());
+        let by_sockets = roster.only_by_sockets(&self.config);
+        self.resolver.leave_to_kernel(by_sockets);
+        let destinations = roster.destinations();
         let answers = self.resolver.resolve(&destinations)?;
         let paths: Paths = destinations.into_iter().zip(answers).collect();
         self.look_for_faults()?;
@@ -321,36 +354,50 @@ impl Supervisor {
             interface.follow(self.resolver.links())?;
         }
         let news = self.interfaces.iter().any(Interface::has_news);
-        if paths == self.paths && !news {
+        if roster == self.roster && paths == self.paths && !news {
             return Ok(());
         }
-        report::changes(&self.config.listeners, &self.paths, &paths, !self.ready);
-        self.paths = paths;
+        (self.roster, self.paths) = (roster, paths);
+        let (config, roster, paths) = (&self.config, &self.roster, &self.paths);
+        self.report.members(config, roster, paths, &self.prober);
         let mut refused = Vec::new();
         for interface in &mut self.interfaces {
-            refused.extend(interface.route(&self.paths, self.resolver.links())?);
+            refused.extend(interface.route(roster, paths, self.resolver.links())?);
         }
         for listener in &mut self.userspace {
-            listener.route(&self.paths);
+            listener.route(roster, paths);
         }
-        report::refused(&self.refused, &refused);
-        self.refused = refused;
-        match self.refused.first() {
+        self.report.refused(refused);
+        self.report_forwarding();
+        match self.report.first_refused() {
             // What can't work is better said at the start than found out in the night.
             Some(refused) if !self.ready => Err(Fault::Refused(refused.clone())),
             _ => Ok(()),
         }
     }
 
+    /// Logs which listeners have no member in turn any more, and which have again.
+    fn report_forwarding(&mut self) {
+        let on_interfaces = self.interfaces.iter().flat_map(Interface::forwards);
+        let by_sockets = self.userspace.iter().map(userspace::Listener::forwards);
+        let forwards = on_interfaces.chain(by_sockets);
+        self.report.forwarding(&self.config, forwards, !self.ready);
+    }
+
     /// Logs that it is ready once every downstream has its next hop, or when its patience is `over`.
     fn look_if_ready(&mut self, over: bool) {
-        if !self.paths.values().all(Result::is_ok) {
+        let are_reached = self.paths.values().all(Result::is_ok);
+        if !are_reached || self.names.untried().next().is_some() {
             if !over {
                 return;
             }
-            report::missing(&self.config.listeners, &self.paths);
+            for question in self.names.untried() {
+                warn!("name has no answer yet {question}");
+            }
+            report::missing(&self.config, &self.roster, &self.paths);
         }
         self.ready = true;
+        self.report_forwarding();
         let queues = self.interfaces.iter().map(Interface::workers);
         let threads = self.userspace.iter().map(userspace::Listener::workers);
         let workers: usize = queues.chain(threads).sum();
@@ -456,28 +503,12 @@ fn open_sockets(config: &Config, links: &Links) -> Result<Vec<userspace::Listene
     Ok(userspace::open(listeners, cores)?)
 }
 
-/// The addresses of all downstreams, each once.
-fn destinations(config: &Config) -> Vec<IpAddr> {
-    let mut addresses: Vec<_> = addresses(config, |_| true).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-/// Those that no mode but userspace sends to: the kernel's sockets find the way by themselves.
-fn only_by_sockets(config: &Config) -> HashSet<IpAddr> {
-    let others: HashSet<_> = addresses(config, |mode| mode != Mode::Userspace).collect();
-    let by_sockets = addresses(config, |mode| mode == Mode::Userspace);
-    by_sockets
-        .filter(|address| !others.contains(address))
-        .collect()
-}
-
-fn addresses(config: &Config, of: impl Fn(Mode) -> bool) -> impl Iterator<Item = IpAddr> {
-    let listeners = config
-        .listeners
-        .iter()
-        .filter(move |listener| of(listener.mode));
-    let downstreams = listeners.flat_map(|listener| &listener.downstreams);
-    downstreams.map(|downstream| downstream.address.ip())
+/// Opens what the probes of downstreams are sent by.
+fn open_prober(config: &Config) -> Result<Prober, Fault> {
+    let mut prober = Prober::default();
+    for listener in &config.listeners {
+        let opened = prober.open(listener.health.check, listener.is_ipv6());
+        opened.map_err(|error| Fault::Health(listener.name.clone(), error))?;
+    }
+    Ok(prober)
 }

@@ -28,7 +28,7 @@ mod send;
 mod table;
 mod worker;
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Instant};
 
 use log::{info, warn};
 
@@ -44,8 +44,11 @@ use crate::{
     config::{self, Source},
     link::Links,
     mailbox::Mailbox,
-    metrics::{DropReason, ListenerCounters, ListenerSample},
+    metrics::{
+        DownstreamCounters, DownstreamSample, DropReason, ListenerCounters, ListenerSample, Totals,
+    },
     neighbor::Paths,
+    roster::{Member, Roster},
     sys, thread,
     wire::{ipv4, ipv6, udp},
 };
@@ -59,8 +62,19 @@ pub struct Listener {
     /// Its place in the config.
     index: u32,
     config: config::Listener,
-    downstreams: Vec<Downstream>,
+    /// The binds to any address of all listeners.
+    everywhere: Arc<[SocketAddr]>,
+    downstreams: Vec<Named>,
+    members: Vec<Downstream>,
     workers: Vec<Side>,
+}
+
+/// What the addresses of one downstream have in common.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    /// One for each worker.
+    counters: Vec<Arc<DownstreamCounters>>,
 }
 
 /// One worker, as the supervisor sees it.
@@ -85,8 +99,8 @@ pub fn open(
     // Of the sockets on one address and port, the kernel takes the first that fits, once they share a
     // port (net/ipv4/udp.c, udp4_lib_lookup2): those on an interface must go before those on any. It puts
     // the latest first; with IPv6 last (udp_lib_get_port).
-    listeners.sort_by_key(|(_, listener)| listener.interface.is_some() != is_ipv6(listener));
-    let everywhere: Vec<_> = (listeners.iter())
+    listeners.sort_by_key(|(_, listener)| listener.interface.is_some() != listener.is_ipv6());
+    let everywhere: Arc<[_]> = (listeners.iter())
         .flat_map(|(_, listener)| listener.binds.clone())
         .filter(|bind| bind.ip().is_unspecified())
         .collect();
@@ -94,21 +108,15 @@ pub fn open(
     listeners.into_iter().map(open).collect()
 }
 
-/// All its addresses are of one family.
-fn is_ipv6(listener: &config::Listener) -> bool {
-    listener.binds.iter().any(SocketAddr::is_ipv6)
-}
-
 impl Listener {
-    /// `everywhere` are the binds to any address.
     fn open(
         index: u32,
         config: config::Listener,
         cores: usize,
-        everywhere: &[SocketAddr],
+        everywhere: &Arc<[SocketAddr]>,
     ) -> Result<Self, Error> {
         if config.source == Source::Keep {
-            sys::socket::raw_ip(is_ipv6(&config))
+            sys::socket::raw_ip(config.is_ipv6())
                 .map_err(|error| Error::Keep(config.name.clone(), error))?;
         }
         let count = config
@@ -123,15 +131,14 @@ impl Listener {
                 mailbox: Arc::default(),
                 thread: None,
             });
-        let downstream = |downstream: &config::Downstream| {
-            let to = downstream.address;
-            let is_same =
-                |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
-            let port_is_ours = everywhere.iter().any(is_same);
-            Downstream::new(downstream.clone(), config.source, port_is_ours, count)
+        let downstream = |downstream: &config::Downstream| Named {
+            name: downstream.name.clone(),
+            counters: (0..count).map(|_| Arc::default()).collect(),
         };
         Ok(Self {
+            everywhere: everywhere.clone(),
             downstreams: config.downstreams.iter().map(downstream).collect(),
+            members: Vec::new(),
             workers: workers.collect(),
             index,
             config,
@@ -181,29 +188,54 @@ impl Listener {
         self.workers.len()
     }
 
-    /// Has the workers forward along `paths` from their next batch on.
-    pub fn route(&mut self, paths: &Paths) {
-        for downstream in &mut self.downstreams {
-            let path = paths.get(&downstream.config().address.ip());
-            let path = path.and_then(|path| path.as_ref().ok());
-            if let Err(why) = downstream.route(path) {
+    /// Has the workers forward to the members of `roster` along `paths` from their next batch on. What is
+    /// known of those that were members before stays.
+    pub fn route(&mut self, roster: &Roster, paths: &Paths) {
+        let before = std::mem::take(&mut self.members).into_iter();
+        let mut before: HashMap<_, _> = before
+            .map(|downstream| (downstream.member().key(), downstream))
+            .collect();
+        for member in roster.members(self.index) {
+            let mut downstream = match before.remove(&member.key()) {
+                Some(downstream) => downstream.with(member),
+                None => self.downstream(member),
+            };
+            let path = paths.get(&member.address.ip());
+            if let Err(why) = downstream.route(path.and_then(|path| path.as_ref().ok())) {
                 warn!(
                     "downstream is out of turn {} reason=\"{why}\"",
-                    self.config.who(downstream.config())
+                    self.config.who(member)
                 );
             }
+            self.members.push(downstream);
         }
         self.publish();
+    }
+
+    fn downstream(&self, member: &Member) -> Downstream {
+        let to = member.address;
+        let is_same =
+            |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
+        let port_is_ours = self.everywhere.iter().any(is_same);
+        let counters = self.downstreams.get(member.place);
+        let counters = counters.map_or(&[][..], |named| &named.counters);
+        Downstream::new(member.clone(), self.config.source, port_is_ours, counters)
+    }
+
+    /// Its slot, and whether any member is in turn.
+    #[must_use]
+    pub fn forwards(&self) -> (u32, bool) {
+        (self.index, self.members.iter().any(Downstream::is_up))
     }
 
     /// Takes downstreams out of turn that refuse what they get, and back after a while.
     pub fn look(&mut self) {
         let now = Instant::now();
         let mut changed = false;
-        for downstream in &mut self.downstreams {
+        for downstream in &mut self.members {
             let (moved, change) = downstream.look(now);
             changed |= moved;
-            let who = self.config.who(downstream.config());
+            let who = self.config.who(downstream.member());
             match change {
                 Some(Change::Refuses) => {
                     warn!("downstream is out of turn {who} reason=\"port unreachable\"");
@@ -233,15 +265,15 @@ impl Listener {
     fn table(&self, worker: usize) -> Table {
         let next_hop = |downstream: &Downstream| {
             let next_hop = downstream.next_hop(worker, self.overhead())?;
-            Some((downstream.config().weight, next_hop))
+            Some((downstream.member().weight, next_hop))
         };
-        Table::new(self.downstreams.iter().filter_map(next_hop).collect())
+        Table::new(self.members.iter().filter_map(next_hop).collect())
     }
 
     /// Bytes of the headers before a payload.
     fn overhead(&self) -> usize {
         udp::HEADER
-            + if is_ipv6(&self.config) {
+            + if self.config.is_ipv6() {
                 ipv6::HEADER
             } else {
                 ipv4::HEADER
@@ -275,8 +307,14 @@ impl Listener {
             received: Vec::new(),
             dropped: Default::default(),
             passed: Default::default(),
-            downstreams: self.downstreams.iter().map(Downstream::sample).collect(),
+            downstreams: self.downstreams.iter().map(Named::sample).collect(),
         };
+        for downstream in &self.members {
+            let member = downstream.member();
+            if let Some(sample) = sample.downstreams.get_mut(member.place) {
+                sample.addresses.push((member.address, downstream.is_up()));
+            }
+        }
         sample.count_workers(self.workers.iter().map(|side| side.counters.as_ref()));
         // What the kernel dropped, no worker ever saw.
         for (number, side) in self.workers.iter().enumerate() {
@@ -284,6 +322,17 @@ impl Listener {
             sample.count_unseen(number, DropReason::ReceiveBufferFull, dropped);
         }
         listeners.push((self.index, sample));
+    }
+}
+
+impl Named {
+    /// Without its addresses.
+    fn sample(&self) -> DownstreamSample<'_> {
+        DownstreamSample {
+            name: &self.name,
+            forwarded: Totals::forwarded(self.counters.iter().map(Arc::as_ref)),
+            addresses: Vec::new(),
+        }
     }
 }
 

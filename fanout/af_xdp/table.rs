@@ -1,19 +1,21 @@
 //! Paths → the table that one worker forwards by.
 
-use super::{Downstream, Listener, queue::Queue};
+use super::{Listener, queue::Queue};
 use crate::{
     config::Source,
     forward::{self, Egress, EthernetHeader, NextHop, Table},
     interface,
     link::Link,
     neighbor::{Path, Paths},
+    roster::{Member, Roster},
 };
 
-/// What the worker of `queue` forwards by: each listener with the downstreams that have a path.
+/// What the worker of `queue` forwards by: each listener with the members that are in turn.
 /// Opens the queue's ports as paths need them.
 pub(super) fn build(
     listeners: &[Listener],
     ingress: &Link,
+    roster: &Roster,
     paths: &Paths,
     queue: &mut Queue,
 ) -> Table {
@@ -23,11 +25,12 @@ pub(super) fn build(
     for listener in listeners {
         let keys = interface::keys(&listener.config);
         binds.extend(keys.map(|key| (key, routes.len())));
-        let next_hops = listener.downstreams.iter().filter_map(|downstream| {
-            let path = paths.get(&downstream.config.address.ip())?.as_ref().ok()?;
+        let members = roster.members(listener.index).iter();
+        let next_hops = members.filter_map(|member| {
+            let path = member.path(paths)?;
             let (egress, vlan) = egress(path, ingress, queue);
-            let next_hop = next_hop(listener, downstream, path, egress, vlan, worker);
-            Some((downstream.config.weight, next_hop))
+            let next_hop = next_hop(listener, member, path, egress, vlan, worker);
+            Some((member.weight, next_hop))
         });
         let counters = listener.counters[worker].clone();
         routes.push(forward::Listener::new(next_hops.collect(), counters));
@@ -47,13 +50,13 @@ fn egress(path: &Path, ingress: &Link, queue: &mut Queue) -> (Egress, Option<u16
 
 fn next_hop(
     listener: &Listener,
-    downstream: &Downstream,
+    member: &Member,
     path: &Path,
     egress: Egress,
     vlan: Option<u16>,
     worker: usize,
 ) -> NextHop {
-    let destination = downstream.config.address;
+    let destination = member.address;
     let mac = path.mac.unwrap_or_default();
     NextHop {
         destination,
@@ -63,6 +66,6 @@ fn next_hop(
         egress,
         mtu: path.mtu as usize,
         ethernet: EthernetHeader::new(path.link.mac, mac, vlan, destination.is_ipv6()),
-        counters: downstream.counters[worker].clone(),
+        counters: listener.downstreams[member.place].counters[worker].clone(),
     }
 }

@@ -7,10 +7,10 @@ use std::{
 
 use fanout_ebpf::abi::{MAX_BINDS, MAX_LISTENERS};
 
-use super::{Listener, Mode, error::Errors, ini::Section};
+use super::{Listener, Mode, Target, error::Errors, ini::Section};
 
-/// Most downstreams of one listener.
-const MAX_DOWNSTREAMS: usize = 1024;
+/// Most downstreams of one listener, and most addresses that they stand for.
+pub const MAX_DOWNSTREAMS: usize = 1024;
 /// An IPv6 and a UDP header without a payload.
 const MIN_IPV6_PACKET: u32 = 48;
 
@@ -59,7 +59,10 @@ fn one_family(section: &Section<'_>, listener: &Listener, errors: &mut Errors) {
         judge("bind", bind);
     }
     for downstream in &listener.downstreams {
-        judge(&key(&downstream.name), &downstream.address);
+        // Of a name, addresses of the other family are not asked for.
+        if let Target::Address(address) = &downstream.target {
+            judge(&key(&downstream.name), address);
+        }
     }
     if let Some(size) = listener.max_packet_size
         && first.is_ipv6()
@@ -138,7 +141,7 @@ fn count_binds(listeners: &[Placed<'_>], errors: &mut Errors) {
     }
 }
 
-/// A datagram for a downstream must not come back to a listener.
+/// A datagram for a downstream must not come back to a listener. What a name stands for is not known yet.
 fn no_loop(listeners: &[Placed<'_>], errors: &mut Errors) {
     let owners: HashMap<SocketAddr, &Section<'_>> = listeners
         .iter()
@@ -147,8 +150,9 @@ fn no_loop(listeners: &[Placed<'_>], errors: &mut Errors) {
         .collect();
     for (section, listener) in listeners {
         for downstream in &listener.downstreams {
-            let address = downstream.address;
-            if let Some(owner) = owners.get(&address) {
+            if let Target::Address(address) = &downstream.target
+                && let Some(owner) = owners.get(address)
+            {
                 let what = format!(
                     "{address} is a bind of {owner} on line {}: a loop",
                     owner.line

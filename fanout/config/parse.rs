@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 use fanout_ebpf::abi::MAX_QUEUES;
 
 use super::{
-    Config, Downstream, Interface, Listener, Mode, Source, check,
+    Config, Downstream, Health, Interface, Listener, Mode, Source, check,
     error::Errors,
     ini::Section,
     keys::Keys,
@@ -29,8 +29,14 @@ const WORKERS: RangeInclusive<u32> = 1..=256;
 /// From what holds the largest datagram to what the kernel can double in an `int`.
 const RECEIVE_BUFFERS: RangeInclusive<u32> = 65_536..=1_073_741_823;
 const RECEIVE_BUFFER: u32 = 4 << 20;
-const METRICS_INTERVALS: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(3600);
+const HEALTH_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+const HEALTH_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(3600);
+const HEALTH_FAILURES: RangeInclusive<u32> = 1..=100;
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Of the metrics file, and of looking names up.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// What the sections say, with the defaults in place of what is wrong.
 pub(super) fn config(sections: &[Section<'_>], errors: &mut Errors) -> Config {
@@ -96,7 +102,7 @@ fn fanout(keys: &mut Keys<'_>, config: &mut Config) {
         config.log_level = level;
     }
     config.metrics_file = keys.value("metrics_file", value::metrics_file);
-    let interval = |text: &str| duration(text, METRICS_INTERVALS);
+    let interval = |text: &str| duration(text, INTERVALS);
     if let Some(interval) = keys.value("metrics_interval", interval) {
         config.metrics_interval = interval;
     }
@@ -115,7 +121,7 @@ fn interface(section: &Section<'_>, keys: &mut Keys<'_>) -> Interface {
 }
 
 fn downstreams(keys: &mut Keys<'_>) -> Vec<Downstream> {
-    let addresses = keys.required_named("downstream.NAME", value::downstream);
+    let targets = keys.required_named("downstream.NAME", value::downstream);
     let weights = keys.named("weight.NAME", |text| number(text, WEIGHTS));
     for (name, _) in &weights {
         let downstream = format!("downstream.{name}");
@@ -127,14 +133,29 @@ fn downstreams(keys: &mut Keys<'_>) -> Vec<Downstream> {
         }
     }
     let mut weights: HashMap<_, _> = weights.into_iter().collect();
-    addresses
+    targets
         .into_iter()
-        .map(|(name, address)| Downstream {
+        .map(|(name, target)| Downstream {
             weight: weights.remove(&name).unwrap_or(1),
             name,
-            address,
+            target,
         })
         .collect()
+}
+
+fn health(keys: &mut Keys<'_>) -> Health {
+    let default = Health::default();
+    let check = keys.value("health", choice).unwrap_or_default();
+    let interval = keys.value("health_interval", |text| duration(text, HEALTH_INTERVALS));
+    let interval = interval.unwrap_or(default.interval);
+    let timeout = keys.value("health_timeout", |text| duration(text, HEALTH_TIMEOUTS));
+    let failures = keys.value("health_failures", |text| number(text, HEALTH_FAILURES));
+    Health {
+        check,
+        interval,
+        timeout: timeout.unwrap_or(default.timeout.min(interval / 2)),
+        failures: failures.unwrap_or(default.failures),
+    }
 }
 
 fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
@@ -161,5 +182,9 @@ fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
                 number(text, RECEIVE_BUFFERS)
             })
             .unwrap_or(RECEIVE_BUFFER),
+        health: health(keys),
+        resolve_interval: keys
+            .value("resolve_interval", |text| duration(text, INTERVALS))
+            .unwrap_or(RESOLVE_INTERVAL),
     }
 }

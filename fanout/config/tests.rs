@@ -32,10 +32,11 @@ fn the_example_is_the_reference_deployment() {
     assert_eq!(listener.interface.as_deref(), Some("ens5"));
     assert_eq!(listener.binds, addresses(["172.31.25.200:514"]));
     let downstreams: Vec<_> = (listener.downstreams.iter())
-        .map(|downstream| downstream.address)
+        .map(|downstream| downstream.target.clone())
         .collect();
     let expected = ["10.42.0.21:5514", "10.42.0.22:5514", "10.42.0.27:5514"];
-    assert_eq!(downstreams, addresses(expected));
+    let expected = addresses(expected).into_iter().map(Target::Address);
+    assert_eq!(downstreams, expected.collect::<Vec<_>>());
 }
 
 /// The example with every key that it shows, but those that its mode does not take.
@@ -66,7 +67,8 @@ fn the_example_shows_every_key_and_its_default() {
     assert_eq!(config.interfaces[0].channels.take(), Some(1));
     assert_eq!(config, good(EXAMPLE));
     let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mtu channels mode \
-                interface bind vlan downstream.vector-1 weight.vector-1 source max_packet_size";
+                interface bind vlan downstream.vector-1 weight.vector-1 source max_packet_size health \
+                health_interval health_timeout health_failures resolve_interval";
     for key in keys.split(' ') {
         let begin = format!("\n{key} = ");
         assert_eq!(full.matches(&begin).count(), 1, "{key}");
@@ -122,13 +124,20 @@ fn defaults() {
             vlan: None,
             downstreams: vec![Downstream {
                 name: "x".to_owned(),
-                address: "10.0.0.2:514".parse().unwrap(),
+                target: Target::Address("10.0.0.2:514".parse().unwrap()),
                 weight: 1,
             }],
             source: Source::Keep,
             max_packet_size: None,
             workers: None,
             receive_buffer: 4 << 20,
+            health: Health {
+                check: Check::Off,
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(2),
+                failures: 3,
+            },
+            resolve_interval: Duration::from_secs(30),
         }],
         warnings: Vec::new(),
     };
@@ -158,7 +167,12 @@ fn every_key() {
          downstream.B = [::1]:514
          weight.B = 255
          source = rewrite
-         max_packet_size = 65535",
+         max_packet_size = 65535
+         health = icmp
+         health_interval = 1h
+         health_timeout = 10ms
+         health_failures = 100
+         resolve_interval = 1s",
     );
     assert_eq!(config.log_level, log::LevelFilter::Trace);
     assert_eq!(
@@ -186,6 +200,46 @@ fn every_key() {
     assert_eq!(weights, [1, 255]);
     assert_eq!(listener.source, Source::Rewrite);
     assert_eq!(listener.max_packet_size, Some(65_535));
+    let health = Health {
+        check: Check::Icmp,
+        interval: Duration::from_secs(3600),
+        timeout: Duration::from_millis(10),
+        failures: 100,
+    };
+    assert_eq!(listener.health, health);
+    assert_eq!(listener.resolve_interval, Duration::from_secs(1));
+}
+
+#[test]
+fn names_stand_for_addresses() {
+    let longest = "a.".repeat(126) + "a";
+    for (text, host) in [
+        ("vector", "vector"),
+        (
+            "Vector.Logging.svc.cluster.local",
+            "vector.logging.svc.cluster.local",
+        ),
+        ("vector.local.", "vector.local."),
+        ("1.2.3.4.in-addr.arpa", "1.2.3.4.in-addr.arpa"),
+        ("7.vector_1", "7.vector_1"),
+        ("0xg", "0xg"),
+        (&longest, &longest),
+    ] {
+        let config = good(&LEAST.replace("10.0.0.2", text));
+        let target = &config.listeners[0].downstreams[0].target;
+        let (host, port) = (host.to_owned(), 514);
+        assert_eq!(*target, Target::Name { host, port });
+    }
+}
+
+/// Of a short interval, an answer has half by default.
+#[test]
+fn health_timeout_follows_the_interval() {
+    for (interval, timeout) in [("1s", 500), ("4s", 2000), ("1m", 2000)] {
+        let text = format!("{LEAST}health = udp\nhealth_interval = {interval}\n");
+        let health = good(&text).listeners[0].health;
+        assert_eq!(health.timeout, Duration::from_millis(timeout), "{interval}");
+    }
 }
 
 #[test]

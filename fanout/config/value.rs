@@ -10,7 +10,7 @@ use std::{
 
 use log::LevelFilter;
 
-use super::{BusyPoll, Cpus, Mode, Source, Xdp, ZeroCopy};
+use super::{BusyPoll, Check, Cpus, Mode, Source, Target, Xdp, ZeroCopy};
 
 /// The largest CPU number plus one that `sched_setaffinity`'s `cpu_set_t` holds.
 const CPU_SETSIZE: u64 = 1024;
@@ -18,6 +18,9 @@ const CPU_SETSIZE: u64 = 1024;
 const IFNAMSIZ: usize = 16;
 /// The longest name of a listener or downstream.
 const MAX_NAME: usize = 63;
+/// The longest DNS name, without a final dot, and the longest part of one (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 253;
+const MAX_LABEL: usize = 63;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -67,6 +70,11 @@ impl Choice for Mode {
 impl Choice for Source {
     const WORDS: &'static [(&'static str, Self)] =
         &[("keep", Self::Keep), ("rewrite", Self::Rewrite)];
+}
+
+impl Choice for Check {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("icmp", Self::Icmp), ("udp", Self::Udp)];
 }
 
 pub(super) fn choice<T: Choice>(text: &str) -> Result<T> {
@@ -188,22 +196,73 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr> {
     }
 }
 
-/// An address and port to send to.
-pub(super) fn downstream(text: &str) -> Result<SocketAddr> {
-    let downstream = address(text)?;
-    let ip = downstream.ip();
+/// An address or name, and port, to send to.
+pub(super) fn downstream(text: &str) -> Result<Target> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && may_be_name(host)
+    {
+        return named(text, host, port);
+    }
+    let address = address(text)?;
+    match not_a_receiver(address.ip()) {
+        Some(kind) => Err(format!("{text:?} is {kind}")),
+        None => Ok(Target::Address(address)),
+    }
+}
+
+/// Why an address is not one to send to.
+pub(crate) fn not_a_receiver(ip: IpAddr) -> Option<String> {
     if ip.is_unspecified() {
-        return Err(format!("{text:?} is any address, not one to send to"));
+        return Some("any address, not one to send to".to_owned());
     }
     if let Some(kind) = not_one_host(ip) {
-        return Err(format!("{text:?} is a {kind} address, not one receiver's"));
+        return Some(format!("a {kind} address, not one receiver's"));
     }
-    if matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+    let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let what = "a link-local address, which no route leads to without an interface";
+    link_local.then(|| what.to_owned())
+}
+
+/// Whether it is meant to be a name and not an address: that ends in a number, if it is one of IPv4 (also in a form
+/// of old such as 0x7f.1, which libc would take), and has a colon or a bracket, if it is one of IPv6.
+fn may_be_name(host: &str) -> bool {
+    let last = last_label(host);
+    let digits = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+    let is_number = match digits {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    !is_number && !host.contains([':', '[', ']', '%', '/'])
+}
+
+/// That of a name may have a dot behind it, which says that nothing is to be added.
+fn last_label(host: &str) -> &str {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.rsplit('.').next().unwrap_or_default()
+}
+
+fn named(text: &str, host: &str, port: &str) -> Result<Target> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    if labels.len() > MAX_HOST || !labels.split('.').all(is_label) {
         return Err(format!(
-            "{text:?} is a link-local address, which no route leads to without an interface"
+            "{text:?} is neither an address and port nor a DNS name and port"
         ));
     }
-    Ok(downstream)
+    match digits(port).map(u16::try_from) {
+        Some(Ok(0)) => Err(format!("{text:?} has port 0, which no datagram carries")),
+        Some(Ok(port)) => {
+            let host = host.to_ascii_lowercase();
+            Ok(Target::Name { host, port })
+        }
+        _ => Err(format!("{text:?} is not a DNS name and port (1 to 65535)")),
+    }
 }
 
 fn not_one_host(ip: IpAddr) -> Option<&'static str> {

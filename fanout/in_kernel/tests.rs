@@ -1,9 +1,15 @@
 //! Turns built from paths.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::*;
-use crate::{config::Mode, link::Link, neighbor::Unreachable};
+use crate::{
+    config::{Config, Mode, Target},
+    health::Prober,
+    link::Link,
+    names::Names,
+    neighbor::Unreachable,
+};
 
 const EGRESS: IfIndex = IfIndex(7);
 
@@ -39,7 +45,7 @@ fn listener(index: u32, downstreams: &[(u8, u8)]) -> (u32, config::Listener) {
         .iter()
         .map(|&(host, weight)| config::Downstream {
             name: format!("to-{host}"),
-            address: SocketAddr::from(([10, 0, 0, host], 514)),
+            target: Target::Address(SocketAddr::from(([10, 0, 0, host], 514))),
             weight,
         });
     let listener = config::Listener {
@@ -53,8 +59,20 @@ fn listener(index: u32, downstreams: &[(u8, u8)]) -> (u32, config::Listener) {
         max_packet_size: None,
         workers: None,
         receive_buffer: 0,
+        health: config::Health::default(),
+        resolve_interval: Duration::ZERO,
     };
     (index, listener)
+}
+
+/// Their members.
+fn roster(listeners: &InKernel) -> Roster {
+    let listeners = listeners.listeners.iter();
+    let config = Config {
+        listeners: listeners.map(|listener| listener.config.clone()).collect(),
+        ..Config::default()
+    };
+    Roster::new(&config, &Names::new().unwrap(), &Prober::default())
 }
 
 fn paths(hosts: &[u8]) -> Paths {
@@ -83,7 +101,7 @@ fn turns_are_those_of_the_weights() {
         vec![listener(0, &[(1, 1), (2, 2)]), listener(1, &[(3, 1)])],
         0,
     );
-    listeners.route(&paths(&[1, 2, 3]), direct);
+    listeners.route(&roster(&listeners), &paths(&[1, 2, 3]), direct);
     assert_eq!(turns(&listeners, 0), [2, 1, 2]);
     assert_eq!(turns(&listeners, 1), [3]);
 }
@@ -91,10 +109,10 @@ fn turns_are_those_of_the_weights() {
 #[test]
 fn each_downstream_is_counted_under_a_number_of_its_own() {
     let mut listeners = InKernel::new(
-        vec![listener(0, &[(1, 1), (2, 1)]), listener(5, &[(1, 1)])],
+        vec![listener(0, &[(1, 1), (2, 1)]), listener(1, &[(1, 1)])],
         4,
     );
-    listeners.route(&paths(&[1, 2]), direct);
+    listeners.route(&roster(&listeners), &paths(&[1, 2]), direct);
     let hops = listeners
         .listeners
         .iter()
@@ -110,7 +128,7 @@ fn only_what_can_be_reached_has_a_turn() {
     let mut paths = paths(&[1, 2]);
     let down = Err(Unreachable::LinkDown("eth7".to_owned()));
     paths.insert(IpAddr::from([10, 0, 0, 3]), down);
-    listeners.route(&paths, |path, source| {
+    listeners.route(&roster(&listeners), &paths, |path, source| {
         if path.next_hop == IpAddr::from([10, 0, 0, 1]) {
             return Err("it can't".to_owned());
         }
@@ -125,7 +143,7 @@ fn only_what_can_be_reached_has_a_turn() {
         "listener=listener-0 name=to-1 address=10.0.0.1:514"
     );
 
-    listeners.route(&Paths::new(), direct);
+    listeners.route(&roster(&listeners), &Paths::new(), direct);
     assert_eq!(turns(&listeners, 0), [0; 0]);
     assert_eq!(listeners.refused().count(), 0);
 }
@@ -135,7 +153,7 @@ fn a_next_hop_has_all_that_a_rewrite_needs() {
     let mut all = listener(0, &[(1, 1)]);
     all.1.source = Source::Rewrite;
     let mut listeners = InKernel::new(vec![all], 0);
-    listeners.route(&paths(&[1]), |_, _| {
+    listeners.route(&roster(&listeners), &paths(&[1]), |_, _| {
         Ok(Way {
             egress: Egress::OtherInterface,
             interface: IfIndex(3),

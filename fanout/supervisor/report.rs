@@ -1,77 +1,178 @@
 //! What the log says of downstreams: each change once.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, net::SocketAddr};
 
 use log::{debug, info, warn};
 
 use crate::{
-    config::{Downstream, Listener},
+    config::{Config, Listener},
+    health::{Key, Prober},
     in_kernel::Refused,
     neighbor::{Path, Paths},
+    roster::{LeftOut, Member, Roster},
 };
 
-/// Logs how the ways to the downstreams of `listeners` changed; at the `start` that none is known is
-/// no news.
-pub(super) fn changes(listeners: &[Listener], before: &Paths, after: &Paths, start: bool) {
-    for listener in listeners {
-        for downstream in &listener.downstreams {
-            change(listener, downstream, before, after);
+/// What was said last.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Of each member, by its listener's slot.
+    standings: HashMap<(u32, (usize, SocketAddr)), Standing>,
+    /// Members whose paths can't be taken.
+    refused: Vec<Refused>,
+    /// Addresses that are no members.
+    left_out: Vec<LeftOut>,
+    /// Of each listener, by its slot, whether any member is in turn.
+    forwarding: HashMap<u32, bool>,
+}
+
+/// Whether a member can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Up(Path),
+    /// Though it could be reached: health checks failed.
+    Unhealthy(Path),
+    /// And why.
+    Unreachable(String),
+}
+
+impl Report {
+    /// Logs how the members' standings changed.
+    pub(super) fn members(
+        &mut self,
+        config: &Config,
+        roster: &Roster,
+        paths: &Paths,
+        prober: &Prober,
+    ) {
+        let mut before = std::mem::take(&mut self.standings);
+        for (slot, listener) in (0..).zip(&config.listeners) {
+            for member in roster.members(slot) {
+                let key = (slot, member.key());
+                let down = prober.down(Key {
+                    address: member.address,
+                    listener: slot,
+                });
+                let now = standing(member, paths);
+                say(listener, member, before.remove(&key), &now, down);
+                self.standings.insert(key, now);
+            }
         }
-        let (had, has) = (usable(listener, before), usable(listener, after));
-        let name = &listener.name;
-        if had > 0 && has == 0 {
-            warn!("no downstream left, dropping what comes listener={name}");
-        } else if had == 0 && has > 0 && !start {
-            info!("downstreams are back, forwarding listener={name}");
+        for (slot, (place, address)) in before.into_keys() {
+            if let Some(listener) = config.listeners.get(slot as usize)
+                && let Some(downstream) = listener.downstreams.get(place)
+            {
+                let (listener, name) = (&listener.name, &downstream.name);
+                info!("downstream is gone listener={listener} name={name} address={address}");
+            }
+        }
+        for left_out in news(&self.left_out, &roster.left_out) {
+            let reason = &left_out.reason;
+            warn!("address is left out {left_out} reason=\"{reason}\"");
+        }
+        self.left_out.clone_from(&roster.left_out);
+    }
+
+    /// Logs which members have a way that can't be taken, and which no longer.
+    pub(super) fn refused(&mut self, refused: Vec<Refused>) {
+        for refused in news(&self.refused, &refused) {
+            let reason = &refused.reason;
+            warn!("downstream is out of turn {refused} reason=\"{reason}\"");
+        }
+        for refused in news(&refused, &self.refused) {
+            info!("downstream is no longer refused {refused}");
+        }
+        self.refused = refused;
+    }
+
+    /// A member whose way can't be taken, if there is one.
+    pub(super) fn first_refused(&self) -> Option<&Refused> {
+        self.refused.first()
+    }
+
+    /// Logs where the last member went out of turn, and where one came back: of each listener, by its slot, whether
+    /// it `forwards`. At the `start` that there is none yet is no news.
+    pub(super) fn forwarding(
+        &mut self,
+        config: &Config,
+        forwards: impl Iterator<Item = (u32, bool)>,
+        start: bool,
+    ) {
+        for (slot, forwards) in forwards {
+            let Some(listener) = config.listeners.get(slot as usize) else {
+                continue;
+            };
+            let name = &listener.name;
+            match self.forwarding.get(&slot) {
+                None if !forwards && start => continue,
+                None | Some(true) if !forwards => {
+                    warn!("no downstream left, dropping what comes listener={name}");
+                }
+                Some(false) if forwards => {
+                    info!("downstreams are back, forwarding listener={name}");
+                }
+                _ => {}
+            }
+            self.forwarding.insert(slot, forwards);
         }
     }
 }
 
-fn usable(listener: &Listener, paths: &Paths) -> usize {
-    let is_usable =
-        |downstream: &&Downstream| matches!(paths.get(&downstream.address.ip()), Some(Ok(_)));
-    listener.downstreams.iter().filter(is_usable).count()
+/// Those of `after` that are not in `before`.
+fn news<'a, T: PartialEq>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+    after.iter().filter(|one| !before.contains(one))
 }
 
-fn change(listener: &Listener, downstream: &Downstream, before: &Paths, after: &Paths) {
-    let ip = downstream.address.ip();
-    let (before, after) = (before.get(&ip), after.get(&ip));
-    if before == after {
+fn standing(member: &Member, paths: &Paths) -> Standing {
+    match paths.get(&member.address.ip()) {
+        Some(Ok(path)) if member.healthy => Standing::Up(path.clone()),
+        Some(Ok(path)) => Standing::Unhealthy(path.clone()),
+        Some(Err(why)) => Standing::Unreachable(why.to_string()),
+        None => Standing::Unreachable("no route".to_owned()),
+    }
+}
+
+/// `down` is what health checks have against the member.
+fn say(
+    listener: &Listener,
+    member: &Member,
+    before: Option<Standing>,
+    now: &Standing,
+    down: Option<&str>,
+) {
+    if before.as_ref() == Some(now) {
         return;
     }
-    let who = listener.who(downstream);
-    match (before, after) {
-        (_, Some(Ok(path))) => info!(
+    let who = listener.who(member);
+    match (before, now) {
+        (Some(Standing::Unhealthy(path)), Standing::Up(same)) if path == *same => {
+            info!("downstream is back {who}");
+        }
+        (_, Standing::Up(path)) => info!(
             "downstream {who} egress={} mac={}",
             path.link.name,
             Mac(path)
         ),
-        (Some(Ok(_)), Some(Err(why))) => warn!("downstream is out of turn {who} reason=\"{why}\""),
-        (_, Some(Err(why))) => debug!("downstream is not usable {who} reason=\"{why}\""),
-        (_, None) => {}
+        (Some(Standing::Up(_)), Standing::Unreachable(why)) => {
+            warn!("downstream is out of turn {who} reason=\"{why}\"");
+        }
+        (_, Standing::Unreachable(why)) => {
+            debug!("downstream is not usable {who} reason=\"{why}\"");
+        }
+        (Some(Standing::Up(_)), Standing::Unhealthy(_)) => {
+            let why = down.unwrap_or_default();
+            warn!("downstream is out of turn {who} reason=\"{why}\"");
+        }
+        (_, Standing::Unhealthy(_)) => {}
     }
 }
 
-/// Logs which downstreams have a way that can't be taken, and which no longer.
-pub(super) fn refused(before: &[Refused], after: &[Refused]) {
-    for refused in after.iter().filter(|refused| !before.contains(refused)) {
-        let reason = &refused.reason;
-        warn!("downstream is out of turn {refused} reason=\"{reason}\"");
-    }
-    for refused in before.iter().filter(|refused| !after.contains(refused)) {
-        info!("downstream is no longer refused {refused}");
-    }
-}
-
-/// Names the downstreams that have no way after the time that a start waits for them.
-pub(super) fn missing(listeners: &[Listener], paths: &Paths) {
-    for listener in listeners {
-        for downstream in &listener.downstreams {
-            if let Some(Err(why)) = paths.get(&downstream.address.ip()) {
-                warn!(
-                    "downstream has no next hop yet {} reason=\"{why}\"",
-                    listener.who(downstream)
-                );
+/// Names the members that have no way after the time that a start waits for them.
+pub(super) fn missing(config: &Config, roster: &Roster, paths: &Paths) {
+    for (slot, listener) in (0..).zip(&config.listeners) {
+        for member in roster.members(slot) {
+            if let Some(Err(why)) = paths.get(&member.address.ip()) {
+                let who = listener.who(member);
+                warn!("downstream has no next hop yet {who} reason=\"{why}\"");
             }
         }
     }

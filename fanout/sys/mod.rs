@@ -4,6 +4,8 @@
 mod address;
 pub mod datagram;
 pub mod ethtool;
+pub mod icmp;
+pub mod names;
 pub mod netdev;
 pub mod process;
 pub mod socket;

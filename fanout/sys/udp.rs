@@ -151,8 +151,8 @@ pub fn keep_answers(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     socket::set(fd, level, name, &yes)
 }
 
-/// Takes the answers that came, as errors.
-pub fn answers(fd: BorrowedFd<'_>) -> impl Iterator<Item = io::Error> {
+/// Takes the answers that came, as errors, each with the address that the datagram went to.
+pub fn answers(fd: BorrowedFd<'_>) -> impl Iterator<Item = (Option<SocketAddr>, io::Error)> {
     std::iter::from_fn(move || next_answer(fd).ok())
 }
 
@@ -164,21 +164,23 @@ struct Answer {
     offender: libc::sockaddr_in6,
 }
 
-fn next_answer(fd: BorrowedFd<'_>) -> io::Result<io::Error> {
+fn next_answer(fd: BorrowedFd<'_>) -> io::Result<(Option<SocketAddr>, io::Error)> {
     // SAFETY: integers; zero is valid.
     let mut answer: Answer = unsafe { std::mem::zeroed() };
+    let mut to = SockAddr::room();
     let mut message = socket::message(std::ptr::null_mut(), 0);
+    message.msg_name = to.as_mut_ptr();
+    message.msg_namelen = to.len;
     message.msg_control = (&raw mut answer).cast();
     message.msg_controllen = size_of::<Answer>() as _;
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    // SAFETY: `message` points to an answer of the length given, and to no buffer.
+    // SAFETY: `message` points to an answer and an address of the lengths given, and to no buffer.
     let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
     if received < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(io::Error::from_raw_os_error(
-        answer.error.ee_errno.cast_signed(),
-    ))
+    let error = io::Error::from_raw_os_error(answer.error.ee_errno.cast_signed());
+    Ok((to.address(), error))
 }
 
 /// Whether messages with a `segment` can be sent.

@@ -1,4 +1,4 @@
-//! One downstream of a listener, as the supervisor sees it: its sockets, and whether it is in turn.
+//! One member of a listener, as the supervisor sees it: its sockets, and whether it is in turn.
 
 use std::{
     io,
@@ -13,9 +13,10 @@ use std::{
 
 use super::table::{News, NextHop, Way};
 use crate::{
-    config::{self, Source},
-    metrics::{DownstreamCounters, DownstreamSample, Totals},
+    config::Source,
+    metrics::DownstreamCounters,
     neighbor::Path,
+    roster::Member,
     sys::{datagram, socket, udp},
 };
 
@@ -28,7 +29,7 @@ const SEND_WAIT_MS: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Downstream {
-    config: config::Downstream,
+    member: Member,
     source: Source,
     /// Whether a listener takes its port on all addresses of the host.
     port_is_ours: bool,
@@ -40,7 +41,7 @@ pub(super) struct Downstream {
 }
 
 /// Its part in one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Side {
     socket: Option<Arc<OwnedFd>>,
     news: Arc<News>,
@@ -69,23 +70,34 @@ pub(super) enum Change {
 
 impl Downstream {
     pub(super) fn new(
-        config: config::Downstream,
+        member: Member,
         source: Source,
         port_is_ours: bool,
-        workers: usize,
+        counters: &[Arc<DownstreamCounters>],
     ) -> Self {
+        let side = |counters: &Arc<DownstreamCounters>| Side {
+            socket: None,
+            news: Arc::default(),
+            counters: counters.clone(),
+        };
         Self {
-            config,
+            member,
             source,
             port_is_ours,
             state: State::Fine,
             path: None,
-            sides: (0..workers).map(|_| Side::default()).collect(),
+            sides: counters.iter().map(side).collect(),
         }
     }
 
-    pub(super) fn config(&self) -> &config::Downstream {
-        &self.config
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The same after the member changed: its address is what it was.
+    pub(super) fn with(self, member: &Member) -> Self {
+        let member = member.clone();
+        Self { member, ..self }
     }
 
     /// Takes `path`, if there is one and it is another than before: sockets know their source address
@@ -108,7 +120,7 @@ impl Downstream {
             return Err("fanout itself has that port of this host: a loop".to_owned());
         }
         for side in &mut self.sides {
-            match open(self.config.address, self.source) {
+            match open(self.member.address, self.source) {
                 Ok(socket) => side.socket = Some(socket.into()),
                 Err(error) => {
                     // The next time may be another story.
@@ -122,14 +134,14 @@ impl Downstream {
 
     /// The kernel sends to a local address from that address.
     fn is_local(&self, path: &Path) -> bool {
-        let ip = self.config.address.ip();
+        let ip = self.member.address.ip();
         ip.is_loopback() || path.source == Some(ip)
     }
 
     /// Whether datagrams go there.
     pub(super) fn is_up(&self) -> bool {
         let is_open = self.sides.iter().all(|side| side.socket.is_some());
-        is_open && !matches!(self.state, State::Refused(_))
+        self.member.healthy && is_open && !matches!(self.state, State::Refused(_))
     }
 
     /// What worker number `worker` needs to send there, if datagrams go there.
@@ -137,7 +149,7 @@ impl Downstream {
         let side = self.sides.get(worker).filter(|_| self.is_up())?;
         let socket = side.socket.clone()?;
         let way = match self.source {
-            Source::Keep => Way::Raw(self.config.address),
+            Source::Keep => Way::Raw(self.member.address),
             Source::Rewrite => Way::Udp {
                 overhead,
                 largest_segment: if udp::can_segment(socket.as_fd()).is_ok() {
@@ -192,14 +204,6 @@ impl Downstream {
     fn forget_errors(&self) {
         for socket in self.sides.iter().filter_map(|side| side.socket.as_ref()) {
             udp::answers(socket.as_fd()).for_each(drop);
-        }
-    }
-
-    pub(super) fn sample(&self) -> DownstreamSample<'_> {
-        DownstreamSample {
-            name: &self.config.name,
-            forwarded: Totals::forwarded(self.sides.iter().map(|side| side.counters.as_ref())),
-            addresses: vec![(self.config.address, self.is_up())],
         }
     }
 }

@@ -107,7 +107,8 @@ impl NextHop {
 
     /// Whether an answer came that nobody listens there.
     fn was_refused(&self) -> bool {
-        let refused = |error: &io::Error| error.raw_os_error() == Some(libc::ECONNREFUSED);
+        let refused =
+            |(_, error): &(_, io::Error)| error.raw_os_error() == Some(libc::ECONNREFUSED);
         udp::answers(self.socket.as_fd()).filter(refused).count() > 0
     }
 

@@ -32,6 +32,7 @@ mod modes;
 mod mutation;
 mod overload;
 mod pass;
+mod prober;
 mod program;
 mod queues;
 mod resolver;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         lifecycle::register,
         tuned::register,
         resolver::register,
+        prober::register,
         changes::register,
         footprint::register,
         mutation::register,

@@ -122,6 +122,25 @@ fn listener_numbers() {
 }
 
 #[test]
+fn living_numbers() {
+    for (key, values, answer) in [
+        (
+            "health_interval",
+            ["99ms", "61m"],
+            "is not within 100ms to 1h",
+        ),
+        ("health_timeout", ["9ms", "2h"], "is not within 10ms to 1h"),
+        (
+            "health_failures",
+            ["0", "101"],
+            "is not a number from 1 to 100",
+        ),
+    ] {
+        refused_in_listener(key, &values, answer);
+    }
+}
+
+#[test]
 fn userspace_numbers() {
     for (key, values, answer) in [
         (
@@ -186,12 +205,21 @@ fn addresses() {
     let to_the_kernel = "address: fanout leaves those to the kernel";
     let any = "is any address, not one to send to";
     let not_one = "address, not one receiver's";
+    let neither = "is neither an address and port nor a DNS name and port";
+    let no_name = "is not a DNS name and port (1 to 65535)";
+    let long_label = "a".repeat(64) + ":514";
+    let long_host = "a.".repeat(126) + "ab:514";
     let both = [
         ("10.42.0.300:5514", no_address),
         ("10.42.0.3", no_address),
         ("10.42.0.3:65536", no_address),
-        ("vector:5514", no_address),
+        ("10.42.0.3.:514", no_address),
+        ("vector.7:5514", no_address),
+        ("0x7f.1.0X1f:514", no_address),
+        (":514", no_address),
+        ("vector", no_address),
         ("[fd00::1]", no_address),
+        ("[vector]:514", no_address),
         ("fd00::1:514", bare_ipv6),
         ("fd00::1", bare_ipv6),
         ("10.0.0.9:0", port_0),
@@ -213,6 +241,7 @@ fn addresses() {
             "255.255.255.255:514",
             &format!("is a broadcast {to_the_kernel}"),
         ),
+        ("vector:514", no_address),
     ];
     for (text, what) in both.into_iter().chain(binds) {
         check(
@@ -230,6 +259,18 @@ fn addresses() {
             "[fe80::1]:514",
             "is a link-local address, which no route leads to without an interface",
         ),
+        ("vector:0", port_0),
+        ("vector.local:65536", no_name),
+        ("vector:syslog", no_name),
+        ("vector:", no_name),
+        ("vec tor:514", neither),
+        ("vector..local:514", neither),
+        (".vector:514", neither),
+        ("-vector:514", neither),
+        ("vector-.local:514", neither),
+        ("v\u{fc}:514", neither),
+        (&long_label, neither),
+        (&long_host, neither),
     ];
     for (text, what) in both.into_iter().chain(downstreams) {
         check(
