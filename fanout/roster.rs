@@ -129,10 +129,26 @@ impl Roster {
         })
     }
 
-    /// The addresses of all members, each once.
+    /// Lets listeners none of whose members can be reached yet keep those of `before`, if any of these can be.
+    /// Whether there is such a listener.
+    pub fn keep_reachable(&mut self, before: &Self, paths: &Paths) -> bool {
+        let is_reached =
+            |members: &[Member]| members.iter().any(|member| member.path(paths).is_some());
+        let mut any = false;
+        for (members, before) in self.listeners.iter_mut().zip(&before.listeners) {
+            // That there are none is final.
+            if !members.is_empty() && !is_reached(members) && is_reached(before) {
+                members.clone_from(before);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The addresses of all members of this roster and `other`, each once.
     #[must_use]
-    pub fn destinations(&self) -> Vec<IpAddr> {
-        let members = self.listeners.iter().flatten();
+    pub fn destinations(&self, other: &Self) -> Vec<IpAddr> {
+        let members = self.listeners.iter().chain(&other.listeners).flatten();
         let mut addresses: Vec<_> = members.map(|member| member.address.ip()).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -141,9 +157,11 @@ impl Roster {
 
     /// Those that no mode but userspace sends to: the kernel's sockets find the way by themselves.
     #[must_use]
-    pub fn only_by_sockets(&self, config: &Config) -> HashSet<IpAddr> {
+    pub fn only_by_sockets(&self, other: &Self, config: &Config) -> HashSet<IpAddr> {
         let of = |by_sockets: bool| {
-            let listeners = config.listeners.iter().zip(&self.listeners);
+            let rosters = [self, other].into_iter();
+            let listeners =
+                rosters.flat_map(|roster| config.listeners.iter().zip(&roster.listeners));
             let listeners =
                 listeners.filter(move |(of, _)| (of.mode == Mode::Userspace) == by_sockets);
             listeners.flat_map(|(_, members)| members.iter().map(|member| member.address.ip()))

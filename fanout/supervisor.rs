@@ -40,7 +40,7 @@ const SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, li
 const SETTLE: Duration = Duration::from_millis(20);
 /// Between two looks at the workers and at next hops that don't answer.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the start waits for next hops.
+/// How long the start waits for next hops, and members that are to go for those in their place.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What kept it from running, or stopped it.
@@ -134,6 +134,10 @@ struct Supervisor {
     prober: Prober,
     roster: Roster,
     paths: Paths,
+    /// When the ways there, or who the members are, may have changed.
+    changed: Option<Instant>,
+    /// Since when listeners have kept members that are none any more, for nobody of the new ones can be reached.
+    stranded: Option<Instant>,
     report: Report,
     metrics: Option<MetricsFile>,
     /// Whether the log has said so.
@@ -183,9 +187,9 @@ impl Supervisor {
         let events =
             Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
         let mut resolver = Resolver::new()?;
-        resolver.leave_to_kernel(roster.only_by_sockets(&config));
+        resolver.leave_to_kernel(roster.only_by_sockets(&roster, &config));
         // And so do next hops that nobody asked for yet.
-        resolver.resolve(&roster.destinations())?;
+        resolver.resolve(&roster.destinations(&roster))?;
         resolver.refresh();
         // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
         let _ = sys::process::lift_memlock_limit();
@@ -225,6 +229,8 @@ impl Supervisor {
             prober,
             roster: Roster::default(),
             paths,
+            changed: None,
+            stranded: None,
             report: Report::default(),
             metrics,
             ready: false,
@@ -269,11 +275,10 @@ impl Supervisor {
         let mut next_tick = Instant::now() + TICK;
         let mut next_metrics = Instant::now();
         let mut next_refresh = Instant::now();
-        let mut changed: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            if changed.is_some_and(|since| since.elapsed() >= SETTLE) {
-                changed = None;
+            if self.changed.is_some_and(|since| since + SETTLE <= now) {
+                self.changed = None;
                 self.route()?;
                 next_refresh = now;
             }
@@ -291,11 +296,12 @@ impl Supervisor {
                 }
                 self.report_forwarding();
                 if self.interfaces.iter().any(Interface::has_news) {
-                    changed.get_or_insert(now);
+                    self.changed.get_or_insert(now);
                 }
             }
-            if self.names.step(now) | self.prober.step(now) {
-                changed.get_or_insert(now);
+            let is_overdue = self.stranded.is_some_and(|since| since + PATIENCE <= now);
+            if self.names.step(now) | self.prober.step(now) | is_overdue {
+                self.changed.get_or_insert(now);
             }
             if now >= next_metrics {
                 next_metrics = now + self.config.metrics_interval;
@@ -306,7 +312,8 @@ impl Supervisor {
                 Some(next_metrics),
                 Some(next_refresh),
                 (!self.ready).then_some(ready_by),
-                changed.map(|since| since + SETTLE),
+                self.changed.map(|since| since + SETTLE),
+                self.stranded.map(|since| since + PATIENCE),
                 self.names.deadline(),
                 self.prober.deadline(now),
             ];
@@ -317,7 +324,7 @@ impl Supervisor {
             let waited = poll.wait(timeout).map(|ready| ready.for_each(drop));
             waited.map_err(|error| Fault::Io("can't wait for events", error))?;
             if self.events.drain(&mut self.resolver) {
-                changed.get_or_insert_with(Instant::now);
+                self.changed.get_or_insert_with(Instant::now);
             }
             while let Some(signal) = signals.next() {
                 match signal {
@@ -341,17 +348,24 @@ impl Supervisor {
 
     /// Looks who is a member now and asks the kernel for the ways there, and publishes all that if it changed.
     fn route(&mut self) -> Result<(), Fault> {
-        let roster = Roster::new(&self.config, &self.names, &self.prober);
-        let probes = roster.probes(&self.config);
-        self.prober.follow(probes, Instant::now());
-        let by_sockets = roster.only_by_sockets(&self.config);
+        let mut roster = Roster::new(&self.config, &self.names, &self.prober);
+        let by_sockets = roster.only_by_sockets(&self.roster, &self.config);
         self.resolver.leave_to_kernel(by_sockets);
-        let destinations = roster.destinations();
+        let destinations = roster.destinations(&self.roster);
         let answers = self.resolver.resolve(&destinations)?;
         let paths: Paths = destinations.into_iter().zip(answers).collect();
         self.look_for_faults()?;
         for interface in &mut self.interfaces {
             interface.follow(self.resolver.links())?;
+        }
+        let now = Instant::now();
+        let patient = self.stranded.is_none_or(|since| now < since + PATIENCE);
+        let stranded = patient && roster.keep_reachable(&self.roster, &paths);
+        self.stranded = stranded.then(|| self.stranded.unwrap_or(now));
+        self.prober.follow(roster.probes(&self.config), now);
+        if roster != self.roster {
+            // The ways to those that are gone are of no interest then.
+            self.changed = Some(now);
         }
         let news = self.interfaces.iter().any(Interface::has_news);
         if roster == self.roster && paths == self.paths && !news {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod delivery;
+pub mod dns;
 pub mod fanout;
 pub mod flight;
 pub mod frame;

@@ -43,3 +43,9 @@ pub const TC: Mode = Mode {
     turns_by_cpu: true,
     keeps_partial: true,
 };
+
+/// By sockets: one worker, so that there is one turn.
+pub const USERSPACE: Mode = Mode {
+    keys: "mode = userspace\nworkers = 1\n",
+    ..AF_XDP
+};

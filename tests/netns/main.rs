@@ -30,6 +30,7 @@ mod lifecycle;
 mod listeners;
 mod modes;
 mod mutation;
+mod names;
 mod overload;
 mod pass;
 mod prober;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         tuned::register,
         resolver::register,
         prober::register,
+        names::register,
         changes::register,
         footprint::register,
         mutation::register,
