@@ -132,8 +132,11 @@ impl Roster {
     /// Lets listeners none of whose members can be reached yet keep those of `before`, if any of these can be.
     /// Whether there is such a listener.
     pub fn keep_reachable(&mut self, before: &Self, paths: &Paths) -> bool {
-        let is_reached =
-            |members: &[Member]| members.iter().any(|member| member.path(paths).is_some());
+        // Whether they are healthy is another question.
+        let is_reached = |members: &[Member]| {
+            let mut ways = members.iter().map(|member| paths.get(&member.address.ip()));
+            ways.any(|way| matches!(way, Some(Ok(_))))
+        };
         let mut any = false;
         for (members, before) in self.listeners.iter_mut().zip(&before.listeners) {
             // That there are none is final.

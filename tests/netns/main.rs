@@ -25,6 +25,7 @@ mod footprint;
 mod forwarding;
 mod golden;
 mod ground;
+mod health;
 mod hotpath;
 mod lifecycle;
 mod listeners;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         resolver::register,
         prober::register,
         names::register,
+        health::register,
         changes::register,
         footprint::register,
         mutation::register,

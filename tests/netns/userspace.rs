@@ -15,6 +15,8 @@ use crate::{
 mod faults;
 mod sizes;
 
+pub use faults::as_nobody;
+
 pub fn register(suite: &mut Suite) {
     suite.test_with("userspace::same_interface", &["ethtool"], || {
         every_source(&topology::same_interface(Shape::default()));

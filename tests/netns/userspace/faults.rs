@@ -53,7 +53,8 @@ fn unprivileged() {
     }
 }
 
-fn as_nobody(network: &Topology, folder: &Path) -> Command {
+/// Starts it without any privilege.
+pub fn as_nobody(network: &Topology, folder: &Path) -> Command {
     let all = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(folder, all).expect("a folder for all");
     let mut command = network.host.command("setpriv");
