@@ -26,7 +26,7 @@
 //!
 //! The main thread ([`supervisor`]) sets all of this up ([`tuned`], [`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
 //! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
-//! news ([`events`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
+//! news ([`events`]), tells systemd how it is ([`service`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
 //! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
 //! own, and its datagrams another way ([`userspace`]).
 //!
@@ -53,6 +53,7 @@ pub mod names;
 pub mod neighbor;
 pub mod netlink;
 pub mod roster;
+pub mod service;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;

@@ -29,6 +29,7 @@ use crate::{
     neighbor::{Paths, Resolver},
     netlink::{Connection, Refusal},
     roster::{self, Roster},
+    service,
     sys::{self, process::Signals, socket::PollSet},
     tuned::{self, Tuned},
     userspace,
@@ -339,6 +340,7 @@ impl Supervisor {
                             "SIGINT"
                         };
                         info!("stopping signal={name}");
+                        service::stopping();
                         return Ok(());
                     }
                 }
@@ -415,10 +417,12 @@ impl Supervisor {
         let queues = self.interfaces.iter().map(Interface::workers);
         let threads = self.userspace.iter().map(userspace::Listener::workers);
         let workers: usize = queues.chain(threads).sum();
-        info!(
+        let ready = format!(
             "ready listeners={} workers={workers}",
             self.config.listeners.len()
         );
+        info!("{ready}");
+        service::ready(&ready);
     }
 
     fn look_for_faults(&self) -> Result<(), Fault> {

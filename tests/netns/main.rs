@@ -39,6 +39,7 @@ mod program;
 mod queues;
 mod resolver;
 mod rsyslog;
+mod service;
 mod tc;
 mod tuned;
 mod userspace;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         footprint::register,
         mutation::register,
         container::register,
+        service::register,
     ] {
         register(&mut suite);
     }
