@@ -10,22 +10,21 @@ use std::{
 use crate::{
     common::{
         delivery,
+        dns::Dns,
         fanout::{Fanout, Folder, wait_for},
         namespace::expect_success,
         sender::Traffic,
-        topology::{self, Family, Shape},
+        topology::{self, Family, INTERFACE, RECEIVER_PORT, Shape, Topology},
     },
     harness::Suite,
 };
 
 pub fn register(suite: &mut Suite) {
     let needs = || static_binary().map(drop);
-    suite.test_when(
-        "container::forwards",
-        &["podman", "unshare"],
-        needs,
-        forwards,
-    );
+    let programs = &["podman", "unshare"];
+    suite.test_when("container::forwards", programs, needs, forwards);
+    let programs = &["dnsmasq", "podman", "unshare"];
+    suite.test_when("container::resolves", programs, needs, resolves);
 }
 
 /// Where the release artifact is: as given, or where cargo leaves it.
@@ -49,6 +48,56 @@ fn dockerfile() -> String {
 fn forwards() {
     let network = topology::k3s(Shape::default());
     let image = Image::build();
+    let fanout = start(&network, &image, &network.config(Family::V4), &[]);
+    let traffic = Traffic::new(network.target(Family::V4), 10_000);
+    delivery::of(&network, Family::V4, &traffic).assert_perfect();
+    let path = fanout.metrics_file();
+    let written = wait_for(|| {
+        fs::read_to_string(&path)
+            .ok()
+            .filter(|text| text.contains(" 10000\n"))
+    });
+    assert!(written.is_some(), "no count of 10000 in {}", path.display());
+    // Podman hands SIGTERM on to the container.
+    fanout.stop();
+}
+
+/// A name, by musl's resolver and a `resolv.conf` that the runtime puts into the empty image.
+fn resolves() {
+    let network = topology::k3s(Shape::default());
+    let image = Image::build();
+    let dns = Dns::start(&network.host);
+    let addresses = |which: &[usize]| {
+        let address = |&i: &usize| network.receivers[i].addresses.v4.into();
+        which.iter().map(address).collect::<Vec<_>>()
+    };
+    dns.set(&[("vector", &addresses(&[0, 1]))]);
+    let config = format!(
+        "[listener syslog]\ninterface = {INTERFACE}\nbind = {}\nresolve_interval = 1s\n\
+         downstream.vector = vector:{RECEIVER_PORT}\n",
+        network.target(Family::V4)
+    );
+    let conf = format!(
+        "--volume={}:/etc/resolv.conf:ro",
+        dns.resolv_conf().display()
+    );
+    let fanout = start(&network, &image, &config, &[&conf]);
+    let all = network.downstreams(Family::V4);
+    let traffic = Traffic::new(network.target(Family::V4), 300);
+    delivery::between(&network.sender.namespace, &all[..2], &traffic).assert_perfect();
+    dns.set(&[("vector", &addresses(&[1, 2]))]);
+    for part in [
+        "10.42.0.23:5514 egress",
+        "is gone listener=syslog name=vector",
+    ] {
+        fanout.wait_for_log(part);
+    }
+    delivery::between(&network.sender.namespace, &all[1..], &traffic).assert_perfect();
+    fanout.stop();
+}
+
+/// Starts it in a container as `Dockerfile.scratch` says, on the host's network.
+fn start(network: &Topology, image: &Image, config: &str, options: &[&str]) -> Fanout {
     let mut podman = Command::new("unshare");
     podman.args(["--mount", "sh", "-c", PODMAN, "podman", "run", "--rm"]);
     podman.args([
@@ -61,23 +110,13 @@ fn forwards() {
     podman.args(dockerfile.split_whitespace().filter(is_right));
     podman.args(["--name", &image.container()]);
     podman.arg(format!("--network=ns:{}", network.host.path().display()));
-    let fanout = Fanout::start_as(&network.config(Family::V4), |folder| {
+    podman.args(options);
+    Fanout::start_as(config, |folder| {
         podman
             .arg(format!("--volume={0}:{0}", folder.display()))
             .arg(&image.0);
         podman
-    });
-    let traffic = Traffic::new(network.target(Family::V4), 10_000);
-    delivery::of(&network, Family::V4, &traffic).assert_perfect();
-    let path = fanout.metrics_file();
-    let written = wait_for(|| {
-        fs::read_to_string(&path)
-            .ok()
-            .filter(|text| text.contains(" 10000\n"))
-    });
-    assert!(written.is_some(), "no count of 10000 in {}", path.display());
-    // Podman hands SIGTERM on to the container.
-    fanout.stop();
+    })
 }
 
 /// crun refuses the mixed layout of control groups that some machines still have; without its second
