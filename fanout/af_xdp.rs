@@ -5,7 +5,7 @@ mod queue;
 mod table;
 mod zero_copy;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use fanout_ebpf::abi::MAX_QUEUES;
 use log::{info, warn};
@@ -14,13 +14,11 @@ use self::queue::Queue;
 use crate::{
     bpf::{Mode, Programs},
     config::{self, Cpus, ZeroCopy},
-    interface::{Error, Listeners, RxQueues},
+    interface::{Error, RxQueues},
     link::{Link, QueueId},
-    metrics::{
-        DownstreamCounters, DownstreamSample, ListenerCounters, ListenerSample, QueueSample, Totals,
-    },
+    metrics::{DownstreamCounters, ListenerCounters, ListenerSample, Past, QueueSample, Totals},
     neighbor::Paths,
-    roster::Roster,
+    roster::{Member, Served},
 };
 
 /// Without listeners there are no queues.
@@ -28,41 +26,70 @@ use crate::{
 pub struct AfXdp {
     queues: Vec<Queue>,
     listeners: Vec<Listener>,
+    /// Served no more: what is on the way to them is still forwarded.
+    leaving: Vec<Listener>,
 }
 
 /// A listener of this interface.
 #[derive(Debug)]
 struct Listener {
-    /// Its place in the config.
-    index: u32,
-    config: config::Listener,
+    served: Served,
     /// One for each queue.
     counters: Vec<Arc<ListenerCounters>>,
-    downstreams: Vec<Downstream>,
-}
-
-/// A downstream of a listener.
-#[derive(Debug)]
-struct Downstream {
-    name: String,
-    /// Each of its addresses, and whether datagrams go there.
-    addresses: Vec<(SocketAddr, bool)>,
-    /// One for each queue.
-    counters: Vec<Arc<DownstreamCounters>>,
+    /// Whether there is a way to each member.
+    up: Vec<bool>,
+    /// Of each downstream, one for each queue.
+    forwarded: HashMap<String, Vec<Arc<DownstreamCounters>>>,
 }
 
 impl Listener {
-    fn new(index: u32, config: config::Listener, queues: usize) -> Self {
-        let downstreams = config.downstreams.iter().map(|downstream| Downstream {
-            name: downstream.name.clone(),
-            addresses: Vec::new(),
+    fn new(served: Served, queues: usize) -> Self {
+        let listener = Self {
             counters: (0..queues).map(|_| Arc::default()).collect(),
-        });
-        Self {
-            downstreams: downstreams.collect(),
-            counters: (0..queues).map(|_| Arc::default()).collect(),
-            index,
-            config,
+            up: Vec::new(),
+            forwarded: HashMap::new(),
+            served: served.clone(),
+        };
+        listener.serve(served)
+    }
+
+    /// The same listener with other settings.
+    fn serve(mut self, served: Served) -> Self {
+        for downstream in &served.config.downstreams {
+            let queues = self.counters.len();
+            let counters = || (0..queues).map(|_| Arc::default()).collect();
+            let name = downstream.name.clone();
+            self.forwarded.entry(name).or_insert_with(counters);
+        }
+        self.up = vec![false; served.members.len()];
+        Self { served, ..self }
+    }
+
+    fn sample(&self) -> ListenerSample<'_> {
+        let forwarded = |name: &str| {
+            let counters = self.forwarded.get(name).into_iter().flatten();
+            Totals::forwarded(counters.map(Arc::as_ref))
+        };
+        let is_up = |place: usize| self.up.get(place) == Some(&true);
+        let mut sample = ListenerSample {
+            downstreams: self.served.downstreams(is_up, forwarded),
+            ..ListenerSample::of(&self.served.config)
+        };
+        sample.count_workers(self.counters.iter().map(Arc::as_ref));
+        sample
+    }
+
+    /// Gives the counts of downstreams that it has no more to `past`.
+    fn retire(&mut self, past: &mut Past) {
+        let downstreams = &self.served.config.downstreams;
+        let gone = |name: &String| {
+            !downstreams
+                .iter()
+                .any(|downstream| downstream.name == *name)
+        };
+        for (name, counters) in self.forwarded.extract_if(|name, _| gone(name)) {
+            let forwarded = Totals::forwarded(counters.iter().map(Arc::as_ref));
+            past.keep_downstream(&self.served.config.name, &name, forwarded);
         }
     }
 }
@@ -78,18 +105,44 @@ impl AfXdp {
         link: &Link,
         mode: Mode,
         queues: RxQueues,
-        listeners: Listeners,
     ) -> Result<Self, Error> {
-        let queues = if listeners.is_empty() {
-            Vec::new()
-        } else {
-            open_queues(programs, settings, link, mode, queues)?
+        Ok(Self {
+            queues: open_queues(programs, settings, link, mode, queues)?,
+            ..Self::default()
+        })
+    }
+
+    /// From the next [`route`](Self::route) on serves these listeners; those that it served before and that are
+    /// not among them leave.
+    pub fn serve(&mut self, listeners: Vec<Served>) {
+        let mut before = std::mem::take(&mut self.listeners);
+        let queues = self.queues.len();
+        let serve = |served: Served| {
+            let same = |listener: &Listener| listener.served.slot == served.slot;
+            match before.iter().position(same) {
+                Some(place) => before.swap_remove(place).serve(served),
+                None => Listener::new(served, queues),
+            }
         };
-        let listeners = listeners
-            .into_iter()
-            .map(|(index, config)| Listener::new(index, config, queues.len()))
-            .collect();
-        Ok(Self { queues, listeners })
+        self.listeners = listeners.into_iter().map(serve).collect();
+        self.leaving.append(&mut before);
+    }
+
+    /// Whether the workers go by what was published last.
+    #[must_use]
+    pub fn has_taken_over(&self) -> bool {
+        self.queues.iter().all(Queue::has_taken_over)
+    }
+
+    /// Forgets those that left, whose counts, and those of downstreams that left, go to `past`. To be called
+    /// when the workers go by tables without them.
+    pub fn retire(&mut self, past: &mut Past) {
+        for listener in std::mem::take(&mut self.leaving) {
+            past.keep(&listener.sample());
+        }
+        for listener in &mut self.listeners {
+            listener.retire(past);
+        }
     }
 
     /// Starts the workers, each on the CPU that `pin` gives for its queue.
@@ -112,36 +165,42 @@ impl AfXdp {
         self.queues.len()
     }
 
-    /// The listeners, with their places in the config.
-    pub fn listeners(&self) -> impl Iterator<Item = (u32, &config::Listener)> {
-        let listeners = self.listeners.iter();
-        listeners.map(|listener| (listener.index, &listener.config))
+    /// Whether it has queues.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.queues.is_empty()
     }
 
-    /// Has the workers forward to the members of `roster` along `paths` from their next batch on.
-    pub fn route(&mut self, ingress: &Link, roster: &Roster, paths: &Paths) {
+    /// The listeners that are served.
+    pub fn listeners(&self) -> impl Iterator<Item = &Served> {
+        self.listeners.iter().map(|listener| &listener.served)
+    }
+
+    /// Whether any leave.
+    #[must_use]
+    pub fn any_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Has the workers forward along `paths` from their next batch on.
+    pub fn route(&mut self, ingress: &Link, paths: &Paths) {
         for listener in &mut self.listeners {
-            for downstream in &mut listener.downstreams {
-                downstream.addresses.clear();
-            }
-            for member in roster.members(listener.index) {
-                let address = (member.address, member.path(paths).is_some());
-                listener.downstreams[member.place].addresses.push(address);
-            }
+            let members = listener.served.members.iter();
+            let is_up = |member: &Member| member.path(paths).is_some();
+            listener.up = members.map(is_up).collect();
         }
         for queue in &mut self.queues {
-            let table = table::build(&self.listeners, ingress, roster, paths, queue);
+            // Of two with the same bind, the last one has it.
+            let listeners = self.leaving.iter().chain(&self.listeners);
+            let table = table::build(listeners, ingress, paths, queue);
             queue.publish(table);
         }
     }
 
     /// Of each listener, by its slot, whether any member is in turn.
     pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
-        self.listeners.iter().map(|listener| {
-            let downstreams = listener.downstreams.iter();
-            let mut addresses = downstreams.flat_map(|downstream| &downstream.addresses);
-            (listener.index, addresses.any(|&(_, up)| up))
-        })
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| (listener.served.slot, listener.up.contains(&true)))
     }
 
     /// Lets the workers send what they have, and end.
@@ -159,16 +218,13 @@ impl AfXdp {
     /// Adds what the workers count of each listener.
     pub fn sample<'s>(&'s self, samples: &mut Vec<(u32, ListenerSample<'s>)>) {
         let zero_copy = self.queues.iter().all(Queue::is_zero_copy);
-        for listener in &self.listeners {
-            let downstreams = listener.downstreams.iter().map(Downstream::sample);
-            let mut sample = ListenerSample {
+        samples.extend(self.listeners.iter().map(|listener| {
+            let sample = ListenerSample {
                 zero_copy,
-                downstreams: downstreams.collect(),
-                ..ListenerSample::of(&listener.config)
+                ..listener.sample()
             };
-            sample.count_workers(listener.counters.iter().map(Arc::as_ref));
-            samples.push((listener.index, sample));
-        }
+            (listener.served.slot, sample)
+        }));
     }
 
     /// What the kernel counts of each queue's socket.
@@ -226,14 +282,4 @@ fn open_queues(
         queues.iter().all(Queue::is_zero_copy)
     );
     Ok(queues)
-}
-
-impl Downstream {
-    fn sample(&self) -> DownstreamSample<'_> {
-        DownstreamSample {
-            name: &self.name,
-            forwarded: Totals::forwarded(self.counters.iter().map(Arc::as_ref)),
-            addresses: self.addresses.clone(),
-        }
-    }
 }

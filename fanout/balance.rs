@@ -3,7 +3,7 @@
 //! Weights are spread over a cycle of turns beforehand ([`turns`]), so that whoever forwards, in user
 //! space or in the kernel, only takes one turn after the other.
 
-use fanout_ebpf::abi::MAX_LISTENERS;
+use fanout_ebpf::abi::MAX_SLOTS;
 
 /// One cycle of a weighted round robin: index after index of `weights`, each as often as its weight
 /// says (divided by what all have in common) and as evenly spread as can be. Equal weights: one turn
@@ -35,20 +35,20 @@ fn gcd(a: u8, b: u8) -> u8 {
 
 /// One worker's place in the turn of each listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursors([usize; MAX_LISTENERS]);
+pub struct Cursors([usize; MAX_SLOTS]);
 
 impl Default for Cursors {
     fn default() -> Self {
-        Self([0; MAX_LISTENERS])
+        Self([0; MAX_SLOTS])
     }
 }
 
 impl Cursors {
-    /// Round robin: the next of `choices` for the listener with this index. `None` if there is none.
+    /// Round robin: the next of `choices` for the listener in this slot. `None` if there is none.
     /// While the choices stay the same, the counts of any two differ by at most one.
     #[inline]
-    pub fn next<'t, T>(&mut self, listener: usize, choices: &'t [T]) -> Option<&'t T> {
-        let cursor = self.0.get_mut(listener)?;
+    pub fn next<'t, T>(&mut self, slot: usize, choices: &'t [T]) -> Option<&'t T> {
+        let cursor = self.0.get_mut(slot)?;
         // Out of range after the last one, and after the choices became fewer.
         let choice = choices.get(*cursor).or_else(|| {
             *cursor = 0;
@@ -118,9 +118,9 @@ mod tests {
     fn listeners_have_turns_of_their_own() {
         let mut cursors = Cursors::default();
         assert_eq!(cursors.next(0, &['a', 'b']), Some(&'a'));
-        assert_eq!(cursors.next(63, &['a', 'b']), Some(&'a'));
+        assert_eq!(cursors.next(127, &['a', 'b']), Some(&'a'));
         assert_eq!(cursors.next(0, &['a', 'b']), Some(&'b'));
-        assert_eq!(cursors.next(64, &['a', 'b']), None);
+        assert_eq!(cursors.next(128, &['a', 'b']), None);
     }
 
     #[test]

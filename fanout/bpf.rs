@@ -21,9 +21,10 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{self, Map, MapData, MapError, PerCpuArray, ProgramArray, XskMap},
+    Ebpf, EbpfLoader, Pod,
+    maps::{self, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray, XskMap},
     programs::{ProgramError, SchedClassifier, Xdp, links::FdLink},
+    util::nr_cpus,
 };
 use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
 
@@ -152,7 +153,7 @@ impl Programs {
     /// [`Error::Load`], [`Error::Occupied`], [`Error::Attach`], [`Error::OldKernel`], [`Error::Map`]
     pub fn attach_xdp(&mut self, wanted: config::Xdp) -> Result<Attached, Error> {
         self.xdp()
-            .and_then(Xdp::load)
+            .and_then(|program| once(program.load()))
             .map_err(|cause| Error::Load {
                 interface: self.interface.clone(),
                 cause: cause.into(),
@@ -165,13 +166,29 @@ impl Programs {
         Ok(attached)
     }
 
+    /// Takes the XDP program off.
+    pub fn detach_xdp(&mut self) {
+        self.link = None;
+    }
+
+    /// Takes the TC program off; says whether it was on.
+    pub fn detach_tc(&mut self) -> bool {
+        self.tc.take().is_some()
+    }
+
+    /// Whether the TC program is attached.
+    #[must_use]
+    pub fn has_tc(&self) -> bool {
+        self.tc.is_some()
+    }
+
     /// Attaches the TC program, after what killed instances left behind is gone.
     ///
     /// # Errors
     /// [`Error::Load`], [`Error::AttachTc`]
     pub fn attach_tc(&mut self) -> Result<AttachedTc, Error> {
         self.classifier(tc::PROGRAM)
-            .and_then(SchedClassifier::load)
+            .and_then(|program| once(program.load()))
             .map_err(|cause| Error::Load {
                 interface: self.interface.clone(),
                 cause: cause.into(),
@@ -302,6 +319,20 @@ impl Programs {
             cause: cause.into(),
         }
     }
+}
+
+/// A program that was attached before is loaded already.
+fn once(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
+/// Nothing, on each CPU.
+fn nothing<V: Pod>(zero: V) -> Result<PerCpuValues<V>, MapError> {
+    let cpus = nr_cpus().map_err(|(_, cause)| MapError::from(cause))?;
+    Ok(PerCpuValues::try_from(vec![zero; cpus])?)
 }
 
 /// The maps have nothing to show.

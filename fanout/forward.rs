@@ -53,7 +53,7 @@ pub struct Batch<'t, 'c> {
     table: &'t Table,
     cursors: &'c mut Cursors,
     /// The last lookup: datagrams to one address come in a row.
-    recent: Option<(BindKey, (usize, &'t Listener))>,
+    recent: Option<(BindKey, &'t Listener)>,
 }
 
 impl<'t, 'c> Batch<'t, 'c> {
@@ -74,11 +74,11 @@ impl<'t, 'c> Batch<'t, 'c> {
         let Some(mut datagram) = Datagram::new_checked(chunk, frame) else {
             return Verdict::NotOurs;
         };
-        let Some((index, listener)) = self.listener(datagram.key()) else {
+        let Some(listener) = self.listener(datagram.key()) else {
             return Verdict::NotOurs;
         };
         let ip = datagram.ip();
-        let redirected = match listener.next(index, self.cursors) {
+        let redirected = match listener.next(self.cursors) {
             None => Err(DropReason::NoDownstream),
             Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
             Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),
@@ -99,7 +99,7 @@ impl<'t, 'c> Batch<'t, 'c> {
     }
 
     #[inline]
-    fn listener(&mut self, key: BindKey) -> Option<(usize, &'t Listener)> {
+    fn listener(&mut self, key: BindKey) -> Option<&'t Listener> {
         match self.recent {
             Some((recent, listener)) if recent == key => Some(listener),
             _ => {

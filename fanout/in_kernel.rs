@@ -1,50 +1,91 @@
 //! Listeners of one interface whose datagrams an eBPF program forwards by itself: the turns that it takes,
 //! built from paths, and what it counts. How a path is taken depends on the mode, and so does which can be.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::HashMap, fmt, net::SocketAddr};
 
 use fanout_ebpf::abi::{Egress, NextHop, mapped};
 
 use crate::{
     balance,
     bpf::{self, Programs},
-    config::{self, Source},
-    interface::Listeners,
+    config::Source,
     link::IfIndex,
-    metrics::{DownstreamSample, ListenerSample},
+    metrics::{ListenerSample, Past},
     neighbor::{Path, Paths},
-    roster::{Member, Roster},
+    roster::{Member, Served},
     wire::ethernet::EthernetHeader,
 };
 
 /// The listeners of one mode.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct InKernel {
     listeners: Vec<Listener>,
-    /// The numbers that their downstreams are counted under.
-    numbers: std::ops::Range<u32>,
+    /// Served no more: what is on the way to them is still forwarded.
+    leaving: Vec<Listener>,
 }
 
 #[derive(Debug)]
 struct Listener {
-    /// Its place in the config.
-    index: u32,
-    config: config::Listener,
-    downstreams: Vec<Downstream>,
-    refused: Vec<Refused>,
+    served: Served,
+    /// What each downstream is counted under.
+    numbers: HashMap<String, u32>,
+    /// The way to each member.
+    ways: Vec<Taken>,
     /// Whose turn it is after whose.
     turns: Vec<NextHop>,
     /// What the program goes by.
     published: Option<Vec<NextHop>>,
 }
 
+/// How a member's path is taken.
+#[derive(Clone, Debug, Default)]
+struct Taken {
+    /// The way, if there is one that can be taken.
+    hop: Option<NextHop>,
+    /// Why the way can't be taken.
+    refused: Option<String>,
+}
+
+/// The numbers that downstreams of one interface's listeners are counted under.
 #[derive(Debug)]
-struct Downstream {
-    name: String,
-    /// What it is counted under.
-    number: u32,
-    /// Each of its addresses, and whether datagrams go there.
-    addresses: Vec<(SocketAddr, bool)>,
+pub struct Numbers {
+    count: u32,
+    /// All below were given out at least once.
+    next: u32,
+    given_back: Vec<u32>,
+}
+
+impl Numbers {
+    /// So many that each of the `downstreams` can be replaced, and most configs by larger ones.
+    #[must_use]
+    pub fn new(downstreams: usize) -> Self {
+        let downstreams = u32::try_from(downstreams).unwrap_or(u32::MAX);
+        Self {
+            count: downstreams.saturating_mul(2).max(1 << 14),
+            next: 0,
+            given_back: Vec::new(),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How many nobody has.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        (self.count - self.next) as usize + self.given_back.len()
+    }
+
+    /// One that nobody has. Those that find none share the last.
+    fn take(&mut self) -> u32 {
+        self.given_back.pop().unwrap_or_else(|| {
+            self.next = self.count.min(self.next + 1);
+            self.next - 1
+        })
+    }
 }
 
 /// How a path is taken.
@@ -105,72 +146,116 @@ impl fmt::Display for Refused {
 }
 
 impl InKernel {
-    /// Downstreams are counted under the numbers from `first` on.
-    #[must_use]
-    pub fn new(listeners: Listeners, first: u32) -> Self {
-        let mut numbers = first..;
-        let listeners = listeners.into_iter().map(|(index, config)| {
-            let downstreams = config.downstreams.iter().zip(&mut numbers);
-            let downstreams = downstreams.map(|(config, number)| Downstream {
-                name: config.name.clone(),
-                number,
-                addresses: Vec::new(),
-            });
-            Listener {
-                index,
-                downstreams: downstreams.collect(),
-                config,
-                refused: Vec::new(),
-                turns: Vec::new(),
-                published: None,
-            }
-        });
-        Self {
-            listeners: listeners.collect(),
-            numbers: first..numbers.start,
-        }
+    /// From the next [`route`](Self::route) on serves these listeners; those that it served before and that are
+    /// not among them leave.
+    pub fn serve(&mut self, listeners: Vec<Served>, numbers: &mut Numbers) {
+        let mut before = std::mem::take(&mut self.listeners);
+        let serve = |served: Served| {
+            let same = |listener: &Listener| listener.served.slot == served.slot;
+            let place = before.iter().position(same);
+            let mut listener = match place {
+                Some(place) => before.swap_remove(place),
+                None => Listener::new(served.clone()),
+            };
+            listener.serve(served, numbers);
+            listener
+        };
+        self.listeners = listeners.into_iter().map(serve).collect();
+        self.leaving.append(&mut before);
     }
 
-    /// Whether there are none.
+    /// How many numbers it takes to serve `listeners` too.
+    pub fn numbers_for<'s>(&self, listeners: impl Iterator<Item = &'s Served>) -> usize {
+        let new = listeners.map(|served| {
+            let mut known = self.listeners.iter();
+            let known = known.find(|listener| listener.served.slot == served.slot);
+            let has = |name| known.is_some_and(|listener| listener.numbers.contains_key(name));
+            let downstreams = served.config.downstreams.iter();
+            downstreams
+                .filter(|downstream| !has(&downstream.name))
+                .count()
+        });
+        new.sum()
+    }
+
+    /// Whether none are served.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty()
     }
 
-    /// The number behind that of the last downstream.
+    /// Whether any leave.
     #[must_use]
-    pub fn end(&self) -> u32 {
-        self.numbers.end
+    pub fn any_leaving(&self) -> bool {
+        !self.leaving.is_empty()
     }
 
-    /// The listeners, with their places in the config.
-    pub fn listeners(&self) -> impl Iterator<Item = (u32, &config::Listener)> {
-        let listeners = self.listeners.iter();
-        listeners.map(|listener| (listener.index, &listener.config))
+    /// The listeners that are served.
+    pub fn listeners(&self) -> impl Iterator<Item = &Served> {
+        self.listeners.iter().map(|listener| &listener.served)
     }
 
-    /// Lays out the turns of the members of `roster` along `paths`; `choose` says how each is taken, or why it
-    /// can't be.
+    /// Lays out the turns along `paths`; `choose` says how each is taken, or why it can't be.
     pub fn route(
         &mut self,
-        roster: &Roster,
         paths: &Paths,
         mut choose: impl FnMut(&Path, Source) -> Result<Way, String>,
     ) {
-        for listener in &mut self.listeners {
-            listener.route(roster, paths, &mut choose);
+        for listener in self.listeners.iter_mut().chain(&mut self.leaving) {
+            listener.route(paths, &mut choose);
+            listener.lay_out();
         }
     }
 
-    /// Has the programs go by the turns that changed.
+    /// Has the programs go by the turns that changed. Those that were there before are in use no more when this
+    /// returns.
     ///
     /// # Errors
     /// If their maps can't be written.
     pub fn publish(&mut self, programs: &mut Programs) -> Result<(), bpf::Error> {
-        for listener in &mut self.listeners {
+        for listener in self.listeners.iter_mut().chain(&mut self.leaving) {
             if listener.published.as_ref() != Some(&listener.turns) {
-                programs.set_turns(listener.index, &listener.turns)?;
+                programs.set_turns(listener.served.slot, &listener.turns)?;
                 listener.published = Some(listener.turns.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets those that left, whose counts, and those of downstreams that left, go to `past`. To be called
+    /// when the programs no longer see either.
+    ///
+    /// # Errors
+    /// If their maps can't be written.
+    pub fn retire(
+        &mut self,
+        programs: &mut Programs,
+        numbers: &mut Numbers,
+        past: &mut Past,
+    ) -> Result<(), bpf::Error> {
+        for mut listener in std::mem::take(&mut self.leaving) {
+            let mut sample = listener.sample(programs, 0);
+            sample.passed = programs.passed(listener.served.slot).unwrap_or_default();
+            past.keep(&sample);
+            programs.set_turns(listener.served.slot, &[])?;
+            programs.forget_listener(listener.served.slot)?;
+            for number in std::mem::take(&mut listener.numbers).into_values() {
+                programs.forget_downstream(number)?;
+                numbers.given_back.push(number);
+            }
+        }
+        for listener in &mut self.listeners {
+            let downstreams = &listener.served.config.downstreams;
+            let gone = |name: &String| {
+                !downstreams
+                    .iter()
+                    .any(|downstream| downstream.name == *name)
+            };
+            for (name, number) in listener.numbers.extract_if(|name, _| gone(name)) {
+                let forwarded = programs.forwarded(number).unwrap_or_default();
+                past.keep_downstream(&listener.served.config.name, &name, forwarded.into());
+                programs.forget_downstream(number)?;
+                numbers.given_back.push(number);
             }
         }
         Ok(())
@@ -179,13 +264,22 @@ impl InKernel {
     /// Of each listener, by its slot, whether any member is in turn.
     pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
         let listeners = self.listeners.iter();
-        listeners.map(|listener| (listener.index, !listener.turns.is_empty()))
+        listeners.map(|listener| (listener.served.slot, !listener.turns.is_empty()))
     }
 
     /// The members whose paths can't be taken.
     pub fn refused(&self) -> impl Iterator<Item = Refused> {
-        let listeners = self.listeners.iter();
-        listeners.flat_map(|listener| listener.refused.iter().cloned())
+        self.listeners.iter().flat_map(|listener| {
+            let members = listener.served.members.iter().zip(&listener.ways);
+            members.filter_map(|(member, way)| {
+                Some(Refused {
+                    listener: listener.served.config.name.clone(),
+                    downstream: member.name.clone(),
+                    address: member.address,
+                    reason: way.refused.clone()?,
+                })
+            })
+        })
     }
 
     /// Adds what the programs count of each listener, by `queues` RX queues at least.
@@ -195,75 +289,97 @@ impl InKernel {
         queues: u32,
         samples: &mut Vec<(u32, ListenerSample<'s>)>,
     ) {
-        for listener in &self.listeners {
-            let mut sample = ListenerSample::of(&listener.config);
-            if let Ok(received) = programs.received(listener.index) {
-                let all = (0..).zip(received.queues);
-                let used = all.filter(|&(queue, traffic)| queue < queues || traffic.packets > 0);
-                let used = used.map(|(queue, traffic)| (queue, traffic.into()));
-                sample.received = used.collect();
-                sample.dropped = received.dropped;
-            }
-            let downstreams = listener
-                .downstreams
-                .iter()
-                .map(|downstream| DownstreamSample {
-                    name: &downstream.name,
-                    forwarded: programs
-                        .forwarded(downstream.number)
-                        .unwrap_or_default()
-                        .into(),
-                    addresses: downstream.addresses.clone(),
-                });
-            sample.downstreams = downstreams.collect();
-            samples.push((listener.index, sample));
-        }
+        samples.extend(self.listeners.iter().map(|listener| {
+            let sample = listener.sample(programs, queues);
+            (listener.served.slot, sample)
+        }));
     }
 }
 
 impl Listener {
+    fn new(served: Served) -> Self {
+        Self {
+            served,
+            numbers: HashMap::new(),
+            ways: Vec::new(),
+            turns: Vec::new(),
+            published: None,
+        }
+    }
+
+    fn serve(&mut self, served: Served, numbers: &mut Numbers) {
+        for downstream in &served.config.downstreams {
+            let name = downstream.name.clone();
+            self.numbers.entry(name).or_insert_with(|| numbers.take());
+        }
+        self.served = served;
+        self.ways.clear();
+    }
+
     fn route(
         &mut self,
-        roster: &Roster,
         paths: &Paths,
         choose: &mut impl FnMut(&Path, Source) -> Result<Way, String>,
     ) {
-        let source = self.config.source;
-        self.refused.clear();
-        for downstream in &mut self.downstreams {
-            downstream.addresses.clear();
-        }
-        let (mut weights, mut hops) = (Vec::new(), Vec::new());
-        for member in roster.members(self.index) {
-            let downstream = &mut self.downstreams[member.place];
-            let path = member.path(paths);
-            let way = path.map(|path| Ok((path, choose(path, source)?)));
-            let is_up = matches!(way, Some(Ok(_)));
-            downstream.addresses.push((member.address, is_up));
-            match way {
-                Some(Ok((path, way))) => {
-                    weights.push(member.weight);
-                    hops.push(next_hop(member, downstream.number, source, path, &way));
-                }
-                Some(Err(reason)) => self.refused.push(Refused {
-                    listener: self.config.name.clone(),
-                    downstream: member.name.clone(),
-                    address: member.address,
-                    reason,
-                }),
-                None => {}
-            }
-        }
+        let source = self.served.config.source;
+        let take = |member: &Member| {
+            let path = member.path(paths)?;
+            let number = *self.numbers.get(&member.name)?;
+            Some(match choose(path, source) {
+                Ok(way) => Taken {
+                    hop: Some(next_hop(member.address, number, source, path, &way)),
+                    refused: None,
+                },
+                Err(reason) => Taken {
+                    hop: None,
+                    refused: Some(reason),
+                },
+            })
+        };
+        let ways = self.served.members.iter().map(take);
+        self.ways = ways.map(Option::unwrap_or_default).collect();
+    }
+
+    fn lay_out(&mut self) {
+        let members = self.served.members.iter().zip(&self.ways);
+        let usable = members.filter_map(|(member, way)| Some((member.weight, way.hop?)));
+        let (weights, hops): (Vec<_>, Vec<_>) = usable.unzip();
         let turns = balance::turns(&weights);
         self.turns = turns
             .into_iter()
             .map(|turn| hops[usize::from(turn)])
             .collect();
     }
+
+    fn sample(&self, programs: &Programs, queues: u32) -> ListenerSample<'_> {
+        let is_up = |place: usize| self.ways.get(place).is_some_and(|way| way.hop.is_some());
+        let forwarded = |name: &str| {
+            let number = self.numbers.get(name);
+            let forwarded = number.and_then(|&number| programs.forwarded(number).ok());
+            forwarded.unwrap_or_default().into()
+        };
+        let mut sample = ListenerSample {
+            downstreams: self.served.downstreams(is_up, forwarded),
+            ..ListenerSample::of(&self.served.config)
+        };
+        if let Ok(received) = programs.received(self.served.slot) {
+            let all = (0..).zip(received.queues);
+            let used = all.filter(|&(queue, traffic)| queue < queues || traffic.packets > 0);
+            let used = used.map(|(queue, traffic)| (queue, traffic.into()));
+            sample.received = used.collect();
+            sample.dropped = received.dropped;
+        }
+        sample
+    }
 }
 
-fn next_hop(member: &Member, number: u32, source: Source, path: &Path, way: &Way) -> NextHop {
-    let destination = member.address;
+fn next_hop(
+    destination: SocketAddr,
+    number: u32,
+    source: Source,
+    path: &Path,
+    way: &Way,
+) -> NextHop {
     let mac = path.mac.unwrap_or_default();
     let ethernet = EthernetHeader::new(path.link.mac, mac, way.vlan, destination.is_ipv6());
     let bytes = ethernet.as_bytes();

@@ -12,18 +12,18 @@ use std::{
 };
 
 use fanout_ebpf::abi::{Bind, BindKey, Way};
-use log::warn;
+use log::{info, warn};
 
 use crate::{
     af_xdp::AfXdp,
     bpf::{self, Mode, Programs},
     claim::Claim,
     config::{self, Cpus},
-    in_kernel::{InKernel, Refused},
+    in_kernel::{InKernel, Numbers, Refused},
     link::{self, IfIndex, Link, Links, QueueId},
-    metrics::{ListenerSample, QueueSample, RedirectSample},
+    metrics::{ListenerSample, Past, QueueSample, RedirectSample},
     neighbor::Paths,
-    roster::Roster,
+    roster::Served,
     tc,
     wire::ethernet,
     xdp,
@@ -46,16 +46,19 @@ pub struct Interface {
     link: Link,
     /// How the XDP program is attached; `None`: no listener needs it.
     mode: Option<Mode>,
-    /// RX queues.
-    queues: u32,
+    queues: RxQueues,
     af_xdp: AfXdp,
     xdp: InKernel,
     tc: InKernel,
+    /// What downstreams of `xdp` and `tc` are counted under.
+    numbers: Numbers,
     features: XdpFeatures,
+    /// Whether what the kernel drops of redirected frames is counted, or was tried to.
+    counts_failures: bool,
     /// The interfaces that datagrams of xdp listeners ever left by, with their names.
     egresses: BTreeMap<IfIndex, String>,
     /// So that no other instance takes the same binds.
-    _claims: Vec<Claim>,
+    claims: BTreeMap<String, Claim>,
 }
 
 /// How many RX queues an interface has.
@@ -67,9 +70,6 @@ pub struct RxQueues {
     pub now: u32,
 }
 
-/// Listeners, and the place of each in the config.
-pub type Listeners = Vec<(u32, config::Listener)>;
-
 /// What kept an interface from forwarding.
 #[derive(Debug)]
 pub enum Error {
@@ -79,6 +79,8 @@ pub enum Error {
     Memory(String),
     /// The config insists on zero copy for this interface, and why it can't be had.
     ZeroCopy(String, String),
+    /// More downstreams than the programs' maps can count.
+    Full(String),
     /// Another instance has a bind on this interface.
     Taken(String, SocketAddr),
     /// A system call, what it was to do, and on which interface.
@@ -93,6 +95,11 @@ impl fmt::Display for Error {
                 f,
                 "interface {interface}: another fanout takes what is sent to {bind}; one has to go, \
                  or bind another address or port"
+            ),
+            Self::Full(interface) => write!(
+                f,
+                "interface {interface}: more downstreams than there was room made for at the start; restart \
+                 fanout to take this config"
             ),
             Self::Io(what, interface, error) => write!(f, "interface {interface}: {what}: {error}"),
             Self::Memory(interface) => write!(
@@ -118,71 +125,156 @@ impl From<bpf::Error> for Error {
 }
 
 impl Interface {
-    /// Attaches the programs that `listeners` need, and opens a socket on each RX queue if there is an
-    /// af_xdp one. Takes no traffic yet.
+    /// Loads the programs, with room for what `listeners` are counted by. Attaches nothing yet.
     ///
     /// # Errors
-    /// See [`Error`]; whatever was set up is taken down again.
+    /// See [`Error`].
     pub fn open(
         loader: &mut bpf::Loader,
         settings: &config::Interface,
         link: &Link,
-        listeners: &Listeners,
+        listeners: &[Served],
     ) -> Result<Self, Error> {
-        let of = |mode| {
-            let listeners = listeners.iter().cloned();
-            listeners
-                .filter(|(_, listener)| listener.mode == mode)
-                .collect()
-        };
-        let af_xdp: Listeners = of(config::Mode::AfXdp);
-        let xdp = InKernel::new(of(config::Mode::Xdp), 0);
-        let tc = InKernel::new(of(config::Mode::TcEbpf), xdp.end());
-        let mut programs = loader.load(link, tc.end())?;
+        let downstreams = listeners
+            .iter()
+            .map(|served| served.config.downstreams.len());
+        let numbers = Numbers::new(downstreams.sum());
+        let programs = loader.load(link, numbers.count())?;
         if let Err(error) = programs.passed(0) {
             warn!("what the programs do will not be counted error=\"{error}\"");
         }
-        let count_queues = || {
-            let failed = |error| Error::Io("can't count its RX queues", link.name.clone(), error);
-            link::rx_queues(link).map_err(failed)
-        };
-        let before = count_queues()?;
-        let mode = if af_xdp.is_empty() && xdp.is_empty() {
-            None
-        } else {
-            Some(attach::xdp(&mut programs, settings, link)?)
-        };
-        if !xdp.is_empty()
-            && let Err(error) = programs.count_failures()
-        {
-            warn!("redirects that fail will be counted as forwarded only error=\"{error}\"");
-        }
-        let claims = attach::claim(link, listeners)?;
-        if !tc.is_empty() {
-            attach::tc(&mut programs, link)?;
-        }
-        // Only now: some drivers change their queues when a program is attached.
-        let queues = RxQueues {
-            before,
-            now: count_queues()?,
-        };
-        let af_xdp = match mode {
-            Some(mode) => AfXdp::open(&mut programs, settings, link, mode, queues, af_xdp)?,
-            None => AfXdp::default(),
-        };
+        let queues = count_queues(link)?;
         Ok(Self {
             programs,
             settings: settings.clone(),
             link: link.clone(),
-            mode,
-            queues: queues.now,
-            af_xdp,
-            xdp,
-            tc,
+            mode: None,
+            queues: RxQueues {
+                before: queues,
+                now: queues,
+            },
+            af_xdp: AfXdp::default(),
+            xdp: InKernel::default(),
+            tc: InKernel::default(),
+            numbers,
             features: XdpFeatures::default(),
+            counts_failures: false,
             egresses: BTreeMap::new(),
-            _claims: claims,
+            claims: BTreeMap::new(),
         })
+    }
+
+    /// Sets up what `listeners` need beside what is there: attaches programs, claims binds, opens a socket on each
+    /// RX queue. Takes none of their traffic yet.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`trim`](Self::trim) takes down what was set up by then.
+    pub fn prepare(&mut self, listeners: &[Served]) -> Result<(), Error> {
+        let any = |mode| listeners.iter().any(|served| served.config.mode == mode);
+        let needs = |mode, of: &InKernel| {
+            let listeners = listeners.iter().filter(|served| served.config.mode == mode);
+            of.numbers_for(listeners)
+        };
+        let numbers = needs(config::Mode::Xdp, &self.xdp) + needs(config::Mode::TcEbpf, &self.tc);
+        if numbers > self.numbers.left() {
+            return Err(Error::Full(self.link.name.clone()));
+        }
+        let (for_sockets, for_itself) = (any(config::Mode::AfXdp), any(config::Mode::Xdp));
+        if self.mode.is_none() && (for_sockets || for_itself) {
+            self.queues.before = count_queues(&self.link)?;
+            self.mode = Some(attach::xdp(&mut self.programs, &self.settings, &self.link)?);
+        }
+        if for_itself
+            && !std::mem::replace(&mut self.counts_failures, true)
+            && let Err(error) = self.programs.count_failures()
+        {
+            warn!("redirects that fail will be counted as forwarded only error=\"{error}\"");
+        }
+        attach::claim(&mut self.claims, &self.link, listeners)?;
+        if any(config::Mode::TcEbpf) && !self.programs.has_tc() {
+            attach::tc(&mut self.programs, &self.link)?;
+        }
+        // Only now: some drivers change their queues when a program is attached.
+        self.queues.now = count_queues(&self.link)?;
+        if for_sockets
+            && !self.af_xdp.is_open()
+            && let Some(mode) = self.mode
+        {
+            let (programs, link) = (&mut self.programs, &self.link);
+            self.af_xdp = AfXdp::open(programs, &self.settings, link, mode, self.queues)?;
+        }
+        Ok(())
+    }
+
+    /// From the next [`route`](Self::route) on serves `listeners`, for which it was
+    /// [prepared](Self::prepare).
+    pub fn serve(&mut self, listeners: Vec<Served>) {
+        let (af_xdp, in_kernel): (Vec<_>, Vec<_>) =
+            (listeners.into_iter()).partition(|served| served.config.mode == config::Mode::AfXdp);
+        let (xdp, tc) =
+            (in_kernel.into_iter()).partition(|served| served.config.mode == config::Mode::Xdp);
+        self.af_xdp.serve(af_xdp);
+        self.xdp.serve(xdp, &mut self.numbers);
+        self.tc.serve(tc, &mut self.numbers);
+    }
+
+    /// Whether all workers go by what was routed last.
+    #[must_use]
+    pub fn has_taken_over(&self) -> bool {
+        self.af_xdp.has_taken_over()
+    }
+
+    /// Whether it still forwards what is on the way to listeners that are served no more.
+    #[must_use]
+    pub fn any_leaving(&self) -> bool {
+        self.af_xdp.any_leaving() || self.xdp.any_leaving() || self.tc.any_leaving()
+    }
+
+    /// Forgets listeners and downstreams that left: their counts go to `past`. To be called when none of their
+    /// datagrams is on the way, and followed by a [`route`](Self::route).
+    ///
+    /// # Errors
+    /// If the programs' maps can't be written.
+    pub fn retire(&mut self, past: &mut Past) -> Result<(), Error> {
+        self.af_xdp.retire(past);
+        let (programs, numbers) = (&mut self.programs, &mut self.numbers);
+        self.xdp.retire(programs, numbers, past)?;
+        self.tc.retire(programs, numbers, past)?;
+        Ok(())
+    }
+
+    /// Takes down what the listeners that are served don't need.
+    pub fn trim(&mut self) {
+        let is_af_xdp_idle = self.af_xdp.listeners().next().is_none();
+        if is_af_xdp_idle {
+            self.af_xdp.stop();
+            self.af_xdp = AfXdp::default();
+        }
+        if is_af_xdp_idle && self.xdp.is_empty() && self.mode.take().is_some() {
+            self.programs.detach_xdp();
+            info!("detached XDP program interface={}", self.link.name);
+        }
+        if self.tc.is_empty() && self.programs.detach_tc() {
+            info!("detached TC program interface={}", self.link.name);
+        }
+        let served = self.listeners().map(|(_, served)| served);
+        let needed: Vec<_> = served
+            .flat_map(|served| attach::claimed(&self.link, served))
+            .map(|(name, _)| name)
+            .collect();
+        self.claims.retain(|name, _| needed.contains(name));
+    }
+
+    /// Whether it serves any listener.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.listeners().next().is_some()
+    }
+
+    /// The settings that were in force from the start.
+    #[must_use]
+    pub fn settings(&self) -> &config::Interface {
+        &self.settings
     }
 
     /// Starts the workers, each on the CPU that `pin` gives for its queue.
@@ -207,30 +299,25 @@ impl Interface {
         self.af_xdp.workers()
     }
 
-    /// Forwards to the members of `roster` along `paths` from now on. Says which downstreams have one that their listener's mode can't
+    /// Forwards along `paths` from now on. Says which downstreams have one that their listener's mode can't
     /// take.
     ///
     /// # Errors
     /// If the programs' maps can't be written.
-    pub fn route(
-        &mut self,
-        roster: &Roster,
-        paths: &Paths,
-        links: &Links,
-    ) -> Result<Vec<Refused>, Error> {
-        self.af_xdp.route(&self.link, roster, paths);
+    pub fn route(&mut self, paths: &Paths, links: &Links) -> Result<Vec<Refused>, Error> {
+        self.af_xdp.route(&self.link, paths);
         self.features.forget();
         if let Some(mode) = self.mode {
             let mut egress = xdp::Egresses::new(&self.link, mode, links, &mut self.features);
             self.xdp
-                .route(roster, paths, |path, source| egress.choose(path, source));
+                .route(paths, |path, source| egress.choose(path, source));
             let devices = egress.into_devices();
             self.count_failures(&devices, links)?;
             self.programs.add_devices(&devices)?;
             self.xdp.publish(&mut self.programs)?;
             self.programs.retain_devices(&devices)?;
         }
-        self.tc.route(roster, paths, tc::choose);
+        self.tc.route(paths, tc::choose);
         self.tc.publish(&mut self.programs)?;
         Ok(self.xdp.refused().chain(self.tc.refused()).collect())
     }
@@ -287,33 +374,30 @@ impl Interface {
     /// If the programs' maps can't be written.
     pub fn accept(&mut self) -> Result<(), Error> {
         let mut binds = Vec::new();
-        for (way, index, listener) in self.listeners() {
+        for (way, Served { slot, config, .. }) in self.listeners() {
             let largest = match way {
                 Way::AfXdp | Way::Xdp => LARGEST_PACKET,
                 Way::Tc => u16::MAX.into(),
             };
             let bind = Bind {
-                listener: index,
-                max_packet_size: listener.max_packet_size.unwrap_or(largest).min(largest),
+                listener: *slot,
+                max_packet_size: config.max_packet_size.unwrap_or(largest).min(largest),
                 way,
             };
-            binds.extend(keys(listener).map(|key| (key, bind)));
+            binds.extend(keys(config).map(|key| (key, bind)));
         }
         Ok(self.programs.set_binds(&binds)?)
     }
 
-    fn listeners(&self) -> impl Iterator<Item = (Way, u32, &config::Listener)> {
-        let af_xdp = self.af_xdp.listeners();
-        let af_xdp = af_xdp.map(|(index, listener)| (Way::AfXdp, index, listener));
-        let xdp = self.xdp.listeners();
-        let xdp = xdp.map(|(index, listener)| (Way::Xdp, index, listener));
-        let tc = self.tc.listeners();
-        let tc = tc.map(|(index, listener)| (Way::Tc, index, listener));
+    fn listeners(&self) -> impl Iterator<Item = (Way, &Served)> {
+        let af_xdp = self.af_xdp.listeners().map(|served| (Way::AfXdp, served));
+        let xdp = self.xdp.listeners().map(|served| (Way::Xdp, served));
+        let tc = self.tc.listeners().map(|served| (Way::Tc, served));
         af_xdp.chain(xdp).chain(tc)
     }
 
     /// Takes no more traffic, and lets the workers send what they have. The kernel gets the rest.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         if let Err(error) = self.programs.set_binds(&[]) {
             warn!(
                 "can't stop taking traffic interface={} error=\"{error}\"",
@@ -343,12 +427,14 @@ impl Interface {
     ) {
         let mut samples = Vec::new();
         self.af_xdp.sample(&mut samples);
-        self.xdp.sample(&self.programs, self.queues, &mut samples);
+        self.xdp
+            .sample(&self.programs, self.queues.now, &mut samples);
         let xdp = self.mode.map_or("none", Mode::name);
         for (_, sample) in &mut samples {
             sample.xdp = xdp;
         }
-        self.tc.sample(&self.programs, self.queues, &mut samples);
+        self.tc
+            .sample(&self.programs, self.queues.now, &mut samples);
         for (index, sample) in &mut samples {
             sample.interface = &self.link.name;
             sample.passed = self.programs.passed(*index).unwrap_or_default();
@@ -362,6 +448,11 @@ impl Interface {
             failed: self.programs.failures_of(egress),
         }));
     }
+}
+
+fn count_queues(link: &Link) -> Result<u32, Error> {
+    link::rx_queues(link)
+        .map_err(|error| Error::Io("can't count its RX queues", link.name.clone(), error))
 }
 
 /// The binds of a listener, as the programs and the workers look them up.

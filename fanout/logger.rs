@@ -17,11 +17,18 @@ struct Logger(SimpleLogger);
 pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     // What the eBPF library says of features that fanout does not use is no news to an operator.
     let filter = SimpleLogger::new()
-        .with_level(level)
+        .with_level(LevelFilter::Trace)
         .with_module_level("aya", LevelFilter::Error)
         .env();
-    log::set_max_level(filter.max_level());
+    set_level(level);
     log::set_boxed_logger(Box::new(Logger(filter)))
+}
+
+/// Logs at `level` from now on, or as `RUST_LOG` says, if it does.
+pub fn set_level(level: LevelFilter) {
+    let given = std::env::var("RUST_LOG").ok();
+    let given = given.and_then(|text| text.parse().ok());
+    log::set_max_level(given.unwrap_or(level));
 }
 
 impl Log for Logger {

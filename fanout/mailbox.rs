@@ -5,7 +5,7 @@ use std::sync::{
     Mutex, MutexGuard, PoisonError, TryLockError,
     atomic::{
         AtomicBool, AtomicU64,
-        Ordering::{Acquire, Release},
+        Ordering::{Acquire, Relaxed, Release},
     },
 };
 
@@ -15,6 +15,8 @@ pub struct Mailbox<M> {
     /// How many times `mail` was changed.
     generation: AtomicU64,
     mail: Mutex<M>,
+    /// The generation that the worker works by.
+    collected: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -25,10 +27,11 @@ impl<M> Mailbox<M> {
         self.generation.fetch_add(1, Release);
     }
 
-    /// The mail, if it changed since `seen`. Never waits: what is being written is read next time.
-    pub fn collect(&self, seen: &mut u64) -> Option<MutexGuard<'_, M>> {
+    /// The mail, if it changed since the worker last took it. Never waits: what is being written is read
+    /// next time. For the worker alone, between two batches.
+    pub fn collect(&self) -> Option<MutexGuard<'_, M>> {
         let generation = self.generation.load(Acquire);
-        if generation == *seen {
+        if generation == self.collected.load(Relaxed) {
             return None;
         }
         let mail = match self.mail.try_lock() {
@@ -36,8 +39,14 @@ impl<M> Mailbox<M> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        *seen = generation;
+        self.collected.store(generation, Release);
         Some(mail)
+    }
+
+    /// Whether the worker took all mail. What it did by what it had before is done then, and counted.
+    #[must_use]
+    pub fn is_collected(&self) -> bool {
+        self.collected.load(Acquire) == self.generation.load(Relaxed)
     }
 
     /// Tells the worker to end after its current batch.

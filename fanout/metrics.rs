@@ -5,6 +5,7 @@
 //! [`MetricsFile`]. A snapshot is not one instant: a worker counts on while it is taken.
 
 mod file;
+mod past;
 mod render;
 mod snapshot;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use fanout_ebpf::abi::DropReason;
 pub use file::MetricsFile;
+pub use past::Past;
 pub use render::render;
 pub use snapshot::{
     DownstreamSample, InterfaceSample, ListenerSample, QueueSample, RedirectSample, Reload,

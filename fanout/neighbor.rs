@@ -113,6 +113,15 @@ impl Resolver {
         &self.links
     }
 
+    /// An interface as it is now.
+    ///
+    /// # Errors
+    /// The kernel's, if it can't say anything at all.
+    pub fn look_at(&mut self, name: &str) -> Result<Option<Link>, Refusal> {
+        let links = Links::read(&mut self.connection)?;
+        Ok(links.by_name(name).cloned())
+    }
+
     /// What an interface lost on the way in; `None` if the kernel does not say.
     pub fn losses(&mut self, index: IfIndex) -> Option<Losses> {
         Losses::read(&mut self.connection, index).ok().flatten()

@@ -2,14 +2,16 @@
 //!
 //! Everything here runs on the main thread and may take its time; the workers go on meanwhile.
 
+mod difference;
 mod privileges;
+mod reload;
 mod report;
 
 use std::{
     collections::HashMap,
     fmt,
     os::fd::AsFd,
-    path::Path as FilePath,
+    path::{Path as FilePath, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,17 +19,16 @@ use log::{info, warn};
 
 use self::report::Report;
 use crate::{
-    bpf,
     config::{Config, Cpus, Mode},
     events::Events,
     health::Prober,
     in_kernel::Refused,
     interface::{self, Interface},
-    link::{Links, QueueId},
-    metrics::{InterfaceSample, MetricsFile, Reload, Snapshot},
+    link::QueueId,
+    metrics::{InterfaceSample, MetricsFile, Past, Reload, Snapshot},
     names::Names,
     neighbor::{Paths, Resolver},
-    netlink::{Connection, Refusal},
+    netlink::Refusal,
     roster::{self, Roster},
     service,
     sys::{self, process::Signals, socket::PollSet},
@@ -125,10 +126,15 @@ impl From<Refusal> for Fault {
 /// A running instance.
 #[derive(Debug)]
 struct Supervisor {
+    file: PathBuf,
+    /// As it was read last and found good.
     config: Config,
     started: SystemTime,
+    reload: Reload,
     interfaces: Vec<Interface>,
     userspace: Vec<userspace::Listener>,
+    /// What those counted that are no more.
+    past: Past,
     resolver: Resolver,
     events: Events,
     names: Names,
@@ -170,82 +176,76 @@ pub fn run(file: &FilePath, config: Config) -> Result<(), Fault> {
         count(Mode::Userspace)
     );
     let signals = Signals::new(&SIGNALS).map_err(|error| Fault::Io("can't read signals", error))?;
-    let mut supervisor = Supervisor::start(config, started)?;
+    let mut supervisor = Supervisor::start(file, config, started)?;
     supervisor.forward_until_told(&signals)?;
     supervisor.stop();
     Ok(())
 }
 
 impl Supervisor {
-    fn start(config: Config, started: SystemTime) -> Result<Self, Fault> {
-        let mut names = Names::new().map_err(|error| Fault::Io("can't have a pipe", error))?;
-        // Names answer while all else is set up.
-        names.follow(roster::questions(&config), Instant::now());
-        names.step(Instant::now());
-        let prober = open_prober(&config)?;
-        let roster = Roster::new(&config, &names, &prober);
-        let tuned = tune(&config)?;
+    fn start(file: &FilePath, config: Config, started: SystemTime) -> Result<Self, Fault> {
+        let names = Names::new().map_err(|error| Fault::Io("can't have a pipe", error))?;
         let events =
             Events::subscribe().map_err(|error| Fault::Io("can't listen to netlink", error))?;
-        let mut resolver = Resolver::new()?;
-        resolver.leave_to_kernel(roster.only_by_sockets(&roster, &config));
-        // And so do next hops that nobody asked for yet.
-        resolver.resolve(&roster.destinations(&roster))?;
-        resolver.refresh();
-        // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
-        let _ = sys::process::lift_memlock_limit();
-        let mut loader = None;
-        let mut interfaces = Vec::new();
-        for settings in &config.interfaces {
-            let listeners: Vec<_> = (0..)
-                .zip(config.listeners.iter().cloned())
-                .filter(|(_, listener)| {
-                    Mode::ON_INTERFACE.contains(&listener.mode)
-                        && listener.interface.as_deref() == Some(&settings.name)
-                })
-                .collect();
-            if listeners.is_empty() {
-                continue;
-            }
-            let link = resolver
-                .links()
-                .by_name(&settings.name)
-                .ok_or_else(|| Fault::NoInterface(settings.name.clone()))?;
-            let loader = loader.get_or_insert_with(bpf::Loader::new);
-            interfaces.push(Interface::open(loader, settings, link, &listeners)?);
-        }
-        drop(loader);
-        let userspace = open_sockets(&config, resolver.links())?;
-        sys::process::trim_heap();
-        let metrics = config.metrics_file.clone().map(MetricsFile::new);
-        let paths = HashMap::new();
         let mut supervisor = Self {
-            config,
+            file: file.to_owned(),
+            config: Config::default(),
             started,
-            interfaces,
-            userspace,
-            resolver,
+            reload: Reload {
+                successful: true,
+                last_success: started,
+            },
+            interfaces: Vec::new(),
+            userspace: Vec::new(),
+            past: Past::default(),
+            resolver: Resolver::new()?,
             events,
             names,
-            prober,
+            prober: Prober::default(),
             roster: Roster::default(),
-            paths,
+            paths: HashMap::new(),
             changed: None,
             stranded: None,
             report: Report::default(),
-            metrics,
+            metrics: config.metrics_file.clone().map(MetricsFile::new),
             ready: false,
-            tuned,
+            tuned: Vec::new(),
         };
+        // Names answer while all else is set up.
+        let now = Instant::now();
+        supervisor.names.follow(roster::questions(&config), now);
+        supervisor.names.step(now);
+        let roster = supervisor.roster_of(&config);
+        // And so do next hops that nobody asked for yet.
+        supervisor.look_up(&roster)?;
+        supervisor.resolver.refresh();
+        // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
+        let _ = sys::process::lift_memlock_limit();
+        // A socket for each worker and downstream in userspace mode; what it means if this is refused, they say.
+        let _ = sys::process::lift_file_limit();
+        let opened = supervisor.prepare(&config, &roster)?;
+        sys::process::trim_heap();
         if let Err(error) = privileges::drop_unneeded() {
             warn!("privileges that are not needed could not be dropped error=\"{error}\"");
         }
+        supervisor.adopt(config, &roster, opened);
         supervisor.route()?;
         supervisor.start_workers()?;
-        for interface in &mut supervisor.interfaces {
+        supervisor.accept()?;
+        Ok(supervisor)
+    }
+
+    /// What `config` comes to now.
+    fn roster_of(&self, config: &Config) -> Roster {
+        Roster::new(config, &self.names, &self.prober, &self.roster)
+    }
+
+    /// Takes the traffic of all listeners, and no other.
+    fn accept(&mut self) -> Result<(), Fault> {
+        for interface in &mut self.interfaces {
             interface.accept()?;
         }
-        Ok(supervisor)
+        Ok(())
     }
 
     /// Each worker on a CPU of its own as long as there are enough.
@@ -331,7 +331,8 @@ impl Supervisor {
                 match signal {
                     libc::SIGUSR1 => self.write_metrics(),
                     libc::SIGHUP => {
-                        warn!("the config is read at the start only; restart to change it");
+                        self.reload()?;
+                        next_metrics = Instant::now();
                     }
                     _ => {
                         let name = if signal == libc::SIGTERM {
@@ -348,14 +349,19 @@ impl Supervisor {
         }
     }
 
-    /// Looks who is a member now and asks the kernel for the ways there, and publishes all that if it changed.
-    fn route(&mut self) -> Result<(), Fault> {
-        let mut roster = Roster::new(&self.config, &self.names, &self.prober);
-        let by_sockets = roster.only_by_sockets(&self.roster, &self.config);
+    /// Asks the kernel for the ways to the members of `roster`, and to those that it takes over from.
+    fn look_up(&mut self, roster: &Roster) -> Result<Paths, Fault> {
+        let by_sockets = roster.only_by_sockets(&self.roster);
         self.resolver.leave_to_kernel(by_sockets);
         let destinations = roster.destinations(&self.roster);
         let answers = self.resolver.resolve(&destinations)?;
-        let paths: Paths = destinations.into_iter().zip(answers).collect();
+        Ok(destinations.into_iter().zip(answers).collect())
+    }
+
+    /// Looks who is a member now and asks the kernel for the ways there, and publishes all that if it changed.
+    fn route(&mut self) -> Result<(), Fault> {
+        let mut roster = self.roster_of(&self.config);
+        let paths = self.look_up(&roster)?;
         self.look_for_faults()?;
         for interface in &mut self.interfaces {
             interface.follow(self.resolver.links())?;
@@ -364,24 +370,33 @@ impl Supervisor {
         let patient = self.stranded.is_none_or(|since| now < since + PATIENCE);
         let stranded = patient && roster.keep_reachable(&self.roster, &paths);
         self.stranded = stranded.then(|| self.stranded.unwrap_or(now));
-        self.prober.follow(roster.probes(&self.config), now);
-        if roster != self.roster {
-            // The ways to those that are gone are of no interest then.
-            self.changed = Some(now);
-        }
         let news = self.interfaces.iter().any(Interface::has_news);
         if roster == self.roster && paths == self.paths && !news {
             return Ok(());
         }
+        if roster != self.roster {
+            self.serve(&roster);
+        }
+        self.publish(roster, paths)
+    }
+
+    /// Has everybody forward to the members of `roster`, which is served, along `paths`.
+    fn publish(&mut self, roster: Roster, paths: Paths) -> Result<(), Fault> {
+        let now = Instant::now();
+        self.prober.follow(roster.probes(), now);
+        if roster != self.roster {
+            // The ways to those that are gone are of no interest then.
+            self.changed = Some(now);
+        }
         (self.roster, self.paths) = (roster, paths);
-        let (config, roster, paths) = (&self.config, &self.roster, &self.paths);
-        self.report.members(config, roster, paths, &self.prober);
+        let paths = &self.paths;
+        self.report.members(&self.roster, paths, &self.prober);
         let mut refused = Vec::new();
         for interface in &mut self.interfaces {
-            refused.extend(interface.route(roster, paths, self.resolver.links())?);
+            refused.extend(interface.route(paths, self.resolver.links())?);
         }
         for listener in &mut self.userspace {
-            listener.route(roster, paths);
+            listener.route(paths);
         }
         self.report.refused(refused);
         self.report_forwarding();
@@ -397,7 +412,7 @@ impl Supervisor {
         let on_interfaces = self.interfaces.iter().flat_map(Interface::forwards);
         let by_sockets = self.userspace.iter().map(userspace::Listener::forwards);
         let forwards = on_interfaces.chain(by_sockets);
-        self.report.forwarding(&self.config, forwards, !self.ready);
+        self.report.forwarding(&self.roster, forwards, !self.ready);
     }
 
     /// Logs that it is ready once every downstream has its next hop, or when its patience is `over`.
@@ -410,7 +425,7 @@ impl Supervisor {
             for question in self.names.untried() {
                 warn!("name has no answer yet {question}");
             }
-            report::missing(&self.config, &self.roster, &self.paths);
+            report::missing(&self.roster, &self.paths);
         }
         self.ready = true;
         self.report_forwarding();
@@ -446,9 +461,7 @@ impl Supervisor {
         for interface in &self.interfaces {
             interface.sample(&mut listeners, &mut queues, &mut redirects);
         }
-        for listener in &self.userspace {
-            listener.sample(&mut listeners);
-        }
+        listeners.extend(self.userspace.iter().map(userspace::Listener::sample));
         let resolver = &mut self.resolver;
         let interfaces = self.interfaces.iter().filter_map(|interface| {
             let link = interface.link();
@@ -457,15 +470,13 @@ impl Supervisor {
                 losses: resolver.losses(link.index)?,
             })
         });
-        listeners.sort_by_key(|(index, _)| *index);
-        let listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
-        let reload = Reload {
-            successful: true,
-            last_success: self.started,
-        };
+        let order: HashMap<_, _> = self.roster.iter().map(|s| s.slot).zip(0..).collect();
+        listeners.sort_by_key(|(slot, _)| order.get(slot).copied().unwrap_or(usize::MAX));
+        let mut listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
+        self.past.add_to(&mut listeners);
         file.update(&Snapshot {
             started: self.started,
-            reload,
+            reload: self.reload,
             listeners,
             queues,
             interfaces: interfaces.collect(),
@@ -474,11 +485,10 @@ impl Supervisor {
     }
 
     /// Traffic is the kernel's again first; then the workers end, then all else is taken down.
-    fn stop(self) {
-        for interface in self.interfaces {
-            interface.stop();
-        }
-        userspace::stop(self.userspace);
+    fn stop(mut self) {
+        self.interfaces.iter_mut().for_each(Interface::stop);
+        drop(self.interfaces);
+        (self.userspace.iter_mut()).for_each(userspace::Listener::stop);
         if let Some(file) = self.metrics
             && let Err(error) = file.remove()
         {
@@ -487,46 +497,4 @@ impl Supervisor {
         drop(self.tuned);
         info!("stopped");
     }
-}
-
-/// Gives each interface the MTU and the channels that the config says.
-fn tune(config: &Config) -> Result<Vec<Tuned>, Fault> {
-    let mut connection = Connection::open().map_err(Refusal::from)?;
-    let links = Links::read(&mut connection)?;
-    let tuned = config.interfaces.iter().map(|settings| {
-        if links.by_name(&settings.name).is_none() {
-            return Err(Fault::NoInterface(settings.name.clone()));
-        }
-        Ok(Tuned::new(settings)?)
-    });
-    tuned.collect()
-}
-
-/// Opens the listeners of userspace mode.
-fn open_sockets(config: &Config, links: &Links) -> Result<Vec<userspace::Listener>, Fault> {
-    let listeners: Vec<_> = (0..)
-        .zip(config.listeners.iter().cloned())
-        .filter(|(_, listener)| listener.mode == Mode::Userspace)
-        .collect();
-    for (_, listener) in &listeners {
-        if let Some(name) = &listener.interface
-            && links.by_name(name).is_none()
-        {
-            return Err(Fault::NoInterface(name.clone()));
-        }
-    }
-    // A socket for each worker and downstream; what it means if this is refused, they say.
-    let _ = sys::process::lift_file_limit();
-    let cores = sys::process::allowed_cpus().map_or(1, |cpus| cpus.len());
-    Ok(userspace::open(listeners, cores)?)
-}
-
-/// Opens what the probes of downstreams are sent by.
-fn open_prober(config: &Config) -> Result<Prober, Fault> {
-    let mut prober = Prober::default();
-    for listener in &config.listeners {
-        let opened = prober.open(listener.health.check, listener.is_ipv6());
-        opened.map_err(|error| Fault::Health(listener.name.clone(), error))?;
-    }
-    Ok(prober)
 }

@@ -44,11 +44,9 @@ use crate::{
     config::{self, Source},
     link::Links,
     mailbox::Mailbox,
-    metrics::{
-        DownstreamCounters, DownstreamSample, DropReason, ListenerCounters, ListenerSample, Totals,
-    },
+    metrics::{DownstreamCounters, DropReason, ListenerCounters, ListenerSample, Past, Totals},
     neighbor::Paths,
-    roster::{Member, Roster},
+    roster::{Member, Served},
     sys, thread,
     wire::{ipv4, ipv6, udp},
 };
@@ -59,22 +57,14 @@ const BATCH: usize = 64;
 /// A listener that forwards.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its place in the config.
-    index: u32,
-    config: config::Listener,
-    /// The binds to any address of all listeners.
-    everywhere: Arc<[SocketAddr]>,
-    downstreams: Vec<Named>,
-    members: Vec<Downstream>,
+    served: Served,
+    /// One for each member.
+    downstreams: Vec<Downstream>,
+    /// Of each downstream, one for each worker.
+    forwarded: HashMap<String, Vec<Arc<DownstreamCounters>>>,
     workers: Vec<Side>,
-}
-
-/// What the addresses of one downstream have in common.
-#[derive(Debug)]
-struct Named {
-    name: String,
-    /// One for each worker.
-    counters: Vec<Arc<DownstreamCounters>>,
+    /// Binds of this process to any address.
+    everywhere: Vec<SocketAddr>,
 }
 
 /// One worker, as the supervisor sees it.
@@ -86,35 +76,34 @@ struct Side {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens listeners, with their places in the config; each has as many workers as the config says, or
-/// else `cores`. From now on the kernel keeps what comes until the workers start.
+/// Opens listeners; each has as many workers as the config says, or else `cores`. From now on the kernel keeps
+/// what comes until the workers start. `ours` are the binds that others of this process have.
 ///
 /// # Errors
 /// See [`Error`]; nothing stays open then.
 pub fn open(
-    mut listeners: Vec<(u32, config::Listener)>,
+    mut listeners: Vec<Served>,
     cores: usize,
+    ours: &[Listener],
 ) -> Result<Vec<Listener>, Error> {
-    (listeners.iter()).try_for_each(|(_, listener)| receive::probe(listener))?;
+    let has = |bind: &SocketAddr| ours.iter().any(|l| l.served.config.binds.contains(bind));
+    for served in &listeners {
+        receive::probe(&served.config, has)?;
+    }
     // Of the sockets on one address and port, the kernel takes the first that fits, once they share a
     // port (net/ipv4/udp.c, udp4_lib_lookup2): those on an interface must go before those on any. It puts
     // the latest first; with IPv6 last (udp_lib_get_port).
-    listeners.sort_by_key(|(_, listener)| listener.interface.is_some() != listener.is_ipv6());
-    let everywhere: Arc<[_]> = (listeners.iter())
-        .flat_map(|(_, listener)| listener.binds.clone())
-        .filter(|bind| bind.ip().is_unspecified())
-        .collect();
-    let open = |(index, listener)| Listener::open(index, listener, cores, &everywhere);
+    listeners.sort_by_key(|served| {
+        let config = &served.config;
+        config.interface.is_some() != config.is_ipv6()
+    });
+    let open = |served| Listener::open(served, cores);
     listeners.into_iter().map(open).collect()
 }
 
 impl Listener {
-    fn open(
-        index: u32,
-        config: config::Listener,
-        cores: usize,
-        everywhere: &Arc<[SocketAddr]>,
-    ) -> Result<Self, Error> {
+    fn open(served: Served, cores: usize) -> Result<Self, Error> {
+        let config = &served.config;
         if config.source == Source::Keep {
             sys::socket::raw_ip(config.is_ipv6())
                 .map_err(|error| Error::Keep(config.name.clone(), error))?;
@@ -123,7 +112,7 @@ impl Listener {
             .workers
             .map_or(cores, |workers| workers as usize)
             .max(1);
-        let workers = receive::open(&config, count)?
+        let workers = receive::open(config, count)?
             .into_iter()
             .map(|receivers| Side {
                 receivers,
@@ -131,33 +120,100 @@ impl Listener {
                 mailbox: Arc::default(),
                 thread: None,
             });
-        let downstream = |downstream: &config::Downstream| Named {
-            name: downstream.name.clone(),
-            counters: (0..count).map(|_| Arc::default()).collect(),
-        };
         Ok(Self {
-            everywhere: everywhere.clone(),
-            downstreams: config.downstreams.iter().map(downstream).collect(),
-            members: Vec::new(),
+            downstreams: Vec::new(),
+            forwarded: HashMap::new(),
             workers: workers.collect(),
-            index,
-            config,
+            everywhere: Vec::new(),
+            served,
         })
     }
 
-    /// Starts the workers, each on the CPU that `pin` gives.
+    /// Whether it is the one that `served` stands for.
+    #[must_use]
+    pub fn is(&self, served: &Served) -> bool {
+        self.served.slot == served.slot
+    }
+
+    /// From the next [`route`](Self::route) on sends to these members. `everywhere` are the binds of this process
+    /// to any address.
+    pub fn serve(&mut self, served: Served, everywhere: &[SocketAddr]) {
+        let workers = self.workers.len();
+        let mut before = std::mem::take(&mut self.downstreams);
+        if self.everywhere != everywhere {
+            self.everywhere = everywhere.to_vec();
+            // What was no loop may be one now.
+            before.iter_mut().for_each(Downstream::forget_path);
+        }
+        for downstream in &served.config.downstreams {
+            let counters = || (0..workers).map(|_| Arc::default()).collect();
+            let name = downstream.name.clone();
+            self.forwarded.entry(name).or_insert_with(counters);
+        }
+        let key = |member: &Member| (member.name.clone(), member.address);
+        let mut before: HashMap<_, _> = (before.into_iter())
+            .map(|downstream| (key(downstream.member()), downstream))
+            .collect();
+        let serve = |member: &Member| {
+            if let Some(downstream) = before.remove(&key(member)) {
+                return downstream.with(member);
+            }
+            let counters = self.forwarded.get(&member.name);
+            let counters = counters.map_or(&[][..], Vec::as_slice);
+            Downstream::new(member.clone(), served.config.source, counters)
+        };
+        self.downstreams = served.members.iter().map(serve).collect();
+        self.served = served;
+    }
+
+    /// Whether all workers go by what was routed last.
+    #[must_use]
+    pub fn has_taken_over(&self) -> bool {
+        let goes = |side: &Side| side.thread.is_none() || side.mailbox.is_collected();
+        self.workers.iter().all(goes)
+    }
+
+    /// Gives the counts of downstreams that it has no more to `past`. To be called when the workers go by a
+    /// table without them.
+    pub fn retire(&mut self, past: &mut Past) {
+        let config = &self.served.config;
+        let gone = |name: &String| !config.downstreams.iter().any(|d| d.name == *name);
+        for (name, counters) in self.forwarded.extract_if(|name, _| gone(name)) {
+            let forwarded = Totals::forwarded(counters.iter().map(Arc::as_ref));
+            past.keep_downstream(&config.name, &name, forwarded);
+        }
+    }
+
+    /// Lets all workers send what came, and end.
+    pub fn stop(&mut self) {
+        self.workers.iter().for_each(|side| side.mailbox.stop());
+        let threads = self
+            .workers
+            .iter_mut()
+            .filter_map(|side| side.thread.take());
+        for thread in threads {
+            // A panic was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    /// Starts the workers that don't run, each on the CPU that `pin` gives.
     ///
     /// # Errors
     /// If a thread can't be had.
     pub fn start(&mut self, mut pin: impl FnMut(usize) -> Option<usize>) -> Result<(), Error> {
         let overhead = self.overhead();
         for (number, side) in self.workers.iter_mut().enumerate() {
+            let cpu = pin(number);
+            if side.thread.is_some() {
+                continue;
+            }
             let sockets = side
                 .receivers
                 .iter()
                 .map(|receiver| receiver.socket.clone());
-            let with_sources = self.config.source == Source::Keep;
-            let max_packet_size = self.config.max_packet_size;
+            let with_sources = self.served.config.source == Source::Keep;
+            let max_packet_size = self.served.config.max_packet_size;
             let forwarder = Forwarder {
                 overhead,
                 max_packet_size: max_packet_size.map_or(usize::MAX, |size| size as usize),
@@ -166,10 +222,14 @@ impl Listener {
                 cursors: Cursors::default(),
             };
             let worker = Worker::new(sockets, with_sources, forwarder, side.mailbox.clone());
-            let name = format!("{}-{number}", self.config.name);
-            let thread = thread::spawn(name, pin(number), move || worker.run());
+            let name = format!("{}-{number}", self.served.config.name);
+            let thread = thread::spawn(name, cpu, move || worker.run());
             let thread = thread.map_err(|error| {
-                Error::Io(self.config.name.clone(), "can't start a worker", error)
+                Error::Io(
+                    self.served.config.name.clone(),
+                    "can't start a worker",
+                    error,
+                )
             })?;
             side.thread = Some(thread);
         }
@@ -179,7 +239,7 @@ impl Listener {
     /// What it was opened for.
     #[must_use]
     pub fn config(&self) -> &config::Listener {
-        &self.config
+        &self.served.config
     }
 
     /// How many workers it has.
@@ -188,54 +248,36 @@ impl Listener {
         self.workers.len()
     }
 
-    /// Has the workers forward to the members of `roster` along `paths` from their next batch on. What is
-    /// known of those that were members before stays.
-    pub fn route(&mut self, roster: &Roster, paths: &Paths) {
-        let before = std::mem::take(&mut self.members).into_iter();
-        let mut before: HashMap<_, _> = before
-            .map(|downstream| (downstream.member().key(), downstream))
-            .collect();
-        for member in roster.members(self.index) {
-            let mut downstream = match before.remove(&member.key()) {
-                Some(downstream) => downstream.with(member),
-                None => self.downstream(member),
-            };
-            let path = paths.get(&member.address.ip());
-            if let Err(why) = downstream.route(path.and_then(|path| path.as_ref().ok())) {
+    /// Has the workers forward along `paths` from their next batch on.
+    pub fn route(&mut self, paths: &Paths) {
+        for downstream in &mut self.downstreams {
+            let path = paths.get(&downstream.member().address.ip());
+            let path = path.and_then(|path| path.as_ref().ok());
+            if let Err(why) = downstream.route(path, &self.everywhere) {
                 warn!(
                     "downstream is out of turn {} reason=\"{why}\"",
-                    self.config.who(member)
+                    self.served.config.who(downstream.member())
                 );
             }
-            self.members.push(downstream);
         }
         self.publish();
-    }
-
-    fn downstream(&self, member: &Member) -> Downstream {
-        let to = member.address;
-        let is_same =
-            |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
-        let port_is_ours = self.everywhere.iter().any(is_same);
-        let counters = self.downstreams.get(member.place);
-        let counters = counters.map_or(&[][..], |named| &named.counters);
-        Downstream::new(member.clone(), self.config.source, port_is_ours, counters)
     }
 
     /// Its slot, and whether any member is in turn.
     #[must_use]
     pub fn forwards(&self) -> (u32, bool) {
-        (self.index, self.members.iter().any(Downstream::is_up))
+        let any = self.downstreams.iter().any(Downstream::is_up);
+        (self.served.slot, any)
     }
 
     /// Takes downstreams out of turn that refuse what they get, and back after a while.
     pub fn look(&mut self) {
         let now = Instant::now();
         let mut changed = false;
-        for downstream in &mut self.members {
+        for downstream in &mut self.downstreams {
             let (moved, change) = downstream.look(now);
             changed |= moved;
-            let who = self.config.who(downstream.member());
+            let who = self.served.config.who(downstream.member());
             match change {
                 Some(Change::Refuses) => {
                     warn!("downstream is out of turn {who} reason=\"port unreachable\"");
@@ -267,13 +309,13 @@ impl Listener {
             let next_hop = downstream.next_hop(worker, self.overhead())?;
             Some((downstream.member().weight, next_hop))
         };
-        Table::new(self.members.iter().filter_map(next_hop).collect())
+        Table::new(self.downstreams.iter().filter_map(next_hop).collect())
     }
 
     /// Bytes of the headers before a payload.
     fn overhead(&self) -> usize {
         udp::HEADER
-            + if self.config.is_ipv6() {
+            + if self.served.config.is_ipv6() {
                 ipv6::HEADER
             } else {
                 ipv4::HEADER
@@ -283,7 +325,7 @@ impl Listener {
     /// Why the listener forwards no more, if it doesn't.
     #[must_use]
     pub fn fault(&self, links: &Links) -> Option<String> {
-        if let Some(name) = &self.config.interface
+        if let Some(name) = &self.served.config.interface
             && links.by_name(name).is_none()
         {
             return Some(format!("interface {name} is gone"));
@@ -292,57 +334,29 @@ impl Listener {
         let dead = self.workers.iter().position(has_died)?;
         Some(format!(
             "worker {dead} of listener {} ended",
-            self.config.name
+            self.served.config.name
         ))
     }
 
-    /// Adds what this listener counts.
-    pub fn sample<'s>(&'s self, listeners: &mut Vec<(u32, ListenerSample<'s>)>) {
-        let mut sample = ListenerSample {
-            name: &self.config.name,
-            mode: self.config.mode.name(),
-            interface: self.config.interface.as_deref().unwrap_or_default(),
-            xdp: "none",
-            zero_copy: false,
-            received: Vec::new(),
-            dropped: Default::default(),
-            passed: Default::default(),
-            downstreams: self.downstreams.iter().map(Named::sample).collect(),
+    /// What this listener counts, under its slot.
+    #[must_use]
+    pub fn sample(&self) -> (u32, ListenerSample<'_>) {
+        let is_up = |place: usize| self.downstreams.get(place).is_some_and(Downstream::is_up);
+        let forwarded = |name: &str| {
+            let counters = self.forwarded.get(name).into_iter().flatten();
+            Totals::forwarded(counters.map(Arc::as_ref))
         };
-        for downstream in &self.members {
-            let member = downstream.member();
-            if let Some(sample) = sample.downstreams.get_mut(member.place) {
-                sample.addresses.push((member.address, downstream.is_up()));
-            }
-        }
+        let mut sample = ListenerSample {
+            interface: self.served.config.interface.as_deref().unwrap_or_default(),
+            downstreams: self.served.downstreams(is_up, forwarded),
+            ..ListenerSample::of(&self.served.config)
+        };
         sample.count_workers(self.workers.iter().map(|side| side.counters.as_ref()));
         // What the kernel dropped, no worker ever saw.
         for (number, side) in self.workers.iter().enumerate() {
             let dropped = side.receivers.iter().map(Receiver::dropped).sum();
             sample.count_unseen(number, DropReason::ReceiveBufferFull, dropped);
         }
-        listeners.push((self.index, sample));
-    }
-}
-
-impl Named {
-    /// Without its addresses.
-    fn sample(&self) -> DownstreamSample<'_> {
-        DownstreamSample {
-            name: &self.name,
-            forwarded: Totals::forwarded(self.counters.iter().map(Arc::as_ref)),
-            addresses: Vec::new(),
-        }
-    }
-}
-
-/// Lets all workers send what came, and end.
-pub fn stop(listeners: Vec<Listener>) {
-    let workers = listeners.iter().flat_map(|listener| &listener.workers);
-    workers.for_each(|side| side.mailbox.stop());
-    let workers = listeners.into_iter().flat_map(|listener| listener.workers);
-    for thread in workers.filter_map(|side| side.thread) {
-        // A panic was reported where it happened.
-        let _ = thread.join();
+        (self.served.slot, sample)
     }
 }

@@ -57,9 +57,8 @@ impl Worker {
         let mut table = Arc::new(Table::default());
         let mut cursors = Cursors::default();
         let mut idle = Idle::new(self.busy_poll);
-        let mut seen = 0;
         loop {
-            self.collect_mail(&mut seen, &mut table);
+            self.collect_mail(&mut table);
             let received = self.forward_batch(&table, &mut cursors);
             self.flush_ports();
             self.receive.refill(&mut self.umem);
@@ -74,8 +73,8 @@ impl Worker {
     }
 
     /// Takes over a new table and new ports.
-    fn collect_mail(&mut self, seen: &mut u64, table: &mut Arc<Table>) {
-        let Some(mut mail) = self.inbox.mailbox.collect(seen) else {
+    fn collect_mail(&mut self, table: &mut Arc<Table>) {
+        let Some(mut mail) = self.inbox.mailbox.collect() else {
             return;
         };
         if let Some(new) = mail.table.take() {

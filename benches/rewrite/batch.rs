@@ -120,7 +120,7 @@ impl Batch {
             counters: Arc::default(),
         };
         let hops = addresses.receivers.map(|receiver| (1, hop(receiver)));
-        let listener = Listener::new(hops.into(), Arc::default());
+        let listener = Listener::new(0, hops.into(), Arc::default());
         Self {
             packet: HEADROOM..chunk.len(),
             chunks: vec![chunk; LEN],

@@ -15,8 +15,10 @@ pub use self::{
     reason::{DropReason, PassReason},
 };
 
-/// Most listeners in one process; a listener's index is its place in the config.
+/// Most listeners in one config.
 pub const MAX_LISTENERS: usize = 64;
+/// Most listeners at one moment: while one config takes over from another, those of both.
+pub const MAX_SLOTS: usize = 2 * MAX_LISTENERS;
 /// Most binds on one interface.
 pub const MAX_BINDS: u32 = 1024;
 /// Most RX queues of one interface that get an AF_XDP socket.
@@ -133,7 +135,7 @@ impl BindKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// Index of the listener, below [`MAX_LISTENERS`].
+    /// The listener's slot, below [`MAX_SLOTS`].
     pub listener: u32,
     /// Largest IP packet that the listener takes, in bytes.
     pub max_packet_size: u32,
@@ -215,11 +217,11 @@ pub const fn passed_index(listener: u32, reason: PassReason) -> u32 {
 }
 
 /// Entries of [`COUNTS`].
-pub const COUNTS_ENTRIES: u32 = MAX_LISTENERS_U32;
+pub const COUNTS_ENTRIES: u32 = MAX_SLOTS_U32;
 /// Entries of [`PASSED`].
-pub const PASSED_ENTRIES: u32 = MAX_LISTENERS_U32 * PASS_REASONS;
+pub const PASSED_ENTRIES: u32 = MAX_SLOTS_U32 * PASS_REASONS;
 
 #[expect(clippy::cast_possible_truncation, reason = "a handful")]
 const PASS_REASONS: u32 = PassReason::COUNT as u32;
-#[expect(clippy::cast_possible_truncation, reason = "64")]
-const MAX_LISTENERS_U32: u32 = MAX_LISTENERS as u32;
+#[expect(clippy::cast_possible_truncation, reason = "128")]
+const MAX_SLOTS_U32: u32 = MAX_SLOTS as u32;

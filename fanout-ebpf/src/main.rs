@@ -21,7 +21,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, XskMap},
 };
 use fanout_ebpf::abi::{
-    self, Bind, BindKey, Interface, ListenerCounts, MAX_LISTENERS, NextHop, Traffic,
+    self, Bind, BindKey, Interface, ListenerCounts, MAX_SLOTS, NextHop, Traffic,
 };
 
 /// Each bind also stands under [`abi::ANY_VLAN`], and a reload adds the new ones before it removes the old.
@@ -45,7 +45,7 @@ static INTERFACE: Array<Interface> = Array::with_max_entries(1, 0);
 #[btf_map]
 static TURNS: btf_maps::ArrayOfMaps<
     btf_maps::Array<[u64; NextHop::SIZE / 8], 1, { BPF_F_INNER_MAP as usize }>,
-    MAX_LISTENERS,
+    MAX_SLOTS,
 > = btf_maps::ArrayOfMaps::new();
 
 #[map]

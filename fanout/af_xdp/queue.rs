@@ -128,6 +128,11 @@ impl Queue {
         self.inbox.post(|mail| mail.table = Some(Arc::new(table)));
     }
 
+    /// Whether the worker goes by what was published last; one that does not run never will.
+    pub(super) fn has_taken_over(&self) -> bool {
+        !matches!(self.worker, Thread::Running(_)) || self.inbox.mailbox.is_collected()
+    }
+
     /// Starts the worker, on `cpu` if one is given.
     pub(super) fn start(&mut self, interface: &str, cpu: Option<usize>) -> io::Result<()> {
         let Thread::Ready(worker) = std::mem::replace(&mut self.worker, Thread::Gone) else {

@@ -7,15 +7,14 @@ use crate::{
     interface,
     link::Link,
     neighbor::{Path, Paths},
-    roster::{Member, Roster},
+    roster::Member,
 };
 
-/// What the worker of `queue` forwards by: each listener with the members that are in turn.
+/// What the worker of `queue` forwards by: each listener with the downstreams that have a path.
 /// Opens the queue's ports as paths need them.
-pub(super) fn build(
-    listeners: &[Listener],
+pub(super) fn build<'l>(
+    listeners: impl Iterator<Item = &'l Listener>,
     ingress: &Link,
-    roster: &Roster,
     paths: &Paths,
     queue: &mut Queue,
 ) -> Table {
@@ -23,17 +22,18 @@ pub(super) fn build(
     let mut binds = Vec::new();
     let mut routes = Vec::new();
     for listener in listeners {
-        let keys = interface::keys(&listener.config);
+        let served = &listener.served;
+        let keys = interface::keys(&served.config);
         binds.extend(keys.map(|key| (key, routes.len())));
-        let members = roster.members(listener.index).iter();
-        let next_hops = members.filter_map(|member| {
+        let next_hops = served.members.iter().filter_map(|member| {
             let path = member.path(paths)?;
             let (egress, vlan) = egress(path, ingress, queue);
-            let next_hop = next_hop(listener, member, path, egress, vlan, worker);
+            let next_hop = next_hop(listener, member, path, egress, vlan, worker)?;
             Some((member.weight, next_hop))
         });
         let counters = listener.counters[worker].clone();
-        routes.push(forward::Listener::new(next_hops.collect(), counters));
+        let next_hops = next_hops.collect();
+        routes.push(forward::Listener::new(served.slot, next_hops, counters));
     }
     Table::new(binds, routes)
 }
@@ -55,17 +55,17 @@ fn next_hop(
     egress: Egress,
     vlan: Option<u16>,
     worker: usize,
-) -> NextHop {
+) -> Option<NextHop> {
     let destination = member.address;
     let mac = path.mac.unwrap_or_default();
-    NextHop {
+    Some(NextHop {
         destination,
         source: path
             .source
-            .filter(|_| listener.config.source == Source::Rewrite),
+            .filter(|_| listener.served.config.source == Source::Rewrite),
         egress,
         mtu: path.mtu as usize,
         ethernet: EthernetHeader::new(path.link.mac, mac, vlan, destination.is_ipv6()),
-        counters: listener.downstreams[member.place].counters[worker].clone(),
-    }
+        counters: listener.forwarded.get(&member.name)?.get(worker)?.clone(),
+    })
 }

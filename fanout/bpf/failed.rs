@@ -1,13 +1,9 @@
 //! Counting what the kernel dropped of what it was to redirect.
 
-use aya::{
-    maps::{MapError, PerCpuValues},
-    programs::{ProgramError, RawTracePoint},
-    util::nr_cpus,
-};
+use aya::programs::{ProgramError, RawTracePoint};
 use fanout_ebpf::abi::Interface;
 
-use super::{Error, Programs, error::os_code};
+use super::{Error, Programs, error::os_code, nothing};
 use crate::{btf, link::IfIndex};
 
 /// Each program and its tracepoint.
@@ -57,10 +53,7 @@ impl Programs {
     /// # Errors
     /// [`Error::Map`]
     pub fn count_failures_of(&mut self, egress: IfIndex) -> Result<(), Error> {
-        let begun = nr_cpus()
-            .map_err(|(_, cause)| MapError::from(cause))
-            .and_then(|cpus| Ok(PerCpuValues::try_from(vec![0; cpus])?))
-            .and_then(|zeros| self.failures.insert(egress.0, zeros, BPF_NOEXIST));
+        let begun = nothing(0).and_then(|zeros| self.failures.insert(egress.0, zeros, BPF_NOEXIST));
         match begun {
             Err(cause) if os_code(&cause) != Some(libc::EEXIST) => {
                 Err(self.failed("count what an interface does not take", cause))

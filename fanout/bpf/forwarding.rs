@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{Array, ArrayOfMaps, DevMapHash, MapData, MapError, PerCpuArray},
 };
-use fanout_ebpf::abi::{self, DropReason, ListenerCounts, MAX_QUEUES, NextHop, Traffic};
+use fanout_ebpf::abi::{
+    self, DropReason, ListenerCounts, MAX_QUEUES, NextHop, PassReason, Traffic,
+};
 
-use super::{Error, Programs, error::os_code, map};
+use super::{Error, Programs, error::os_code, map, nothing};
 use crate::link::IfIndex;
 
 /// `linux/bpf.h`: inner maps may differ in their number of entries.
@@ -63,7 +65,8 @@ impl Forwarding {
 
 impl Programs {
     /// Has `listener`'s datagrams take these turns, one after the other, from the next one on: a program that
-    /// runs meanwhile sees either the old turns or the new ones. None: they are dropped.
+    /// runs meanwhile sees either the old turns or the new ones, and none sees the old ones when this returns
+    /// (`maybe_wait_bpf_programs`, `kernel/bpf/syscall.c`). None: they are dropped.
     ///
     /// # Errors
     /// [`Error::Map`]
@@ -158,4 +161,33 @@ impl Programs {
         }
         Ok(total)
     }
+
+    /// Has a listener's counts and turns begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::NoSys`]
+    pub fn forget_listener(&mut self, listener: u32) -> Result<(), Error> {
+        let counts = &mut self.forwarding.counts;
+        clear(counts, listener, [0; ListenerCounts::WORDS])
+            .and_then(|()| {
+                let mut reasons = PassReason::ALL.into_iter();
+                reasons.try_for_each(|reason| {
+                    clear(&mut self.passed, abi::passed_index(listener, reason), 0)
+                })
+            })
+            .map_err(|cause| self.not_read("forget a listener", cause))
+    }
+
+    /// Has the count of what went to a downstream begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::NoSys`]
+    pub fn forget_downstream(&mut self, downstream: u32) -> Result<(), Error> {
+        clear(&mut self.forwarding.forwarded, downstream, [0; 2])
+            .map_err(|cause| self.not_read("forget a downstream", cause))
+    }
+}
+
+fn clear<V: Pod>(map: &mut PerCpuArray<MapData, V>, index: u32, zero: V) -> Result<(), MapError> {
+    map.set(index, nothing(zero)?, 0)
 }

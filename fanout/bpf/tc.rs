@@ -8,7 +8,7 @@ use std::{fmt, io, os::fd::AsFd};
 
 use aya::programs::{LinkOrder, TcAttachType, links::FdLink, tc::TcAttachOptions};
 
-use super::{Error, Programs, clsact, error::Cause, os_error};
+use super::{Error, Programs, clsact, error::Cause, once, os_error};
 use crate::netlink::Refusal;
 
 /// What forwards.
@@ -84,7 +84,7 @@ fn filter(programs: &mut Programs) -> Result<clsact::Filter, Cause> {
     let forwarder = programs.classifier(PROGRAM)?.fd()?.try_clone()?;
     programs.tc_program.set(0, &forwarder, 0)?;
     let stub = programs.classifier(STUB)?;
-    stub.load()?;
+    once(stub.load())?;
     Ok(clsact::Filter::attach(ifindex, stub.fd()?.as_fd())?)
 }
 

@@ -25,6 +25,8 @@ pub struct Table {
 /// One listener, as a worker sees it.
 #[derive(Debug)]
 pub struct Listener {
+    /// What its cursor is known by.
+    slot: usize,
     /// The downstreams that are usable now.
     next_hops: Vec<NextHop>,
     /// Whose turn it is after whose: indices of `next_hops`.
@@ -36,9 +38,10 @@ pub struct Listener {
 impl Listener {
     /// A listener whose datagrams go to `next_hops`, to each by its weight.
     #[must_use]
-    pub fn new(next_hops: Vec<(u8, NextHop)>, counters: Arc<ListenerCounters>) -> Self {
+    pub fn new(slot: u32, next_hops: Vec<(u8, NextHop)>, counters: Arc<ListenerCounters>) -> Self {
         let (weights, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
         Self {
+            slot: slot as usize,
             turns: balance::turns(&weights),
             next_hops,
             counters,
@@ -47,8 +50,8 @@ impl Listener {
 
     /// The downstream whose turn it is.
     #[inline]
-    pub(super) fn next(&self, index: usize, cursors: &mut Cursors) -> Option<&NextHop> {
-        let turn = *cursors.next(index, &self.turns)?;
+    pub(super) fn next(&self, cursors: &mut Cursors) -> Option<&NextHop> {
+        let turn = *cursors.next(self.slot, &self.turns)?;
         self.next_hops.get(usize::from(turn))
     }
 }
@@ -80,21 +83,22 @@ pub enum Egress {
 }
 
 impl Table {
-    /// A table of these listeners; `binds` says which index among them each bind stands for.
+    /// A table of these listeners; `binds` says which index among them each bind stands for, the last one if
+    /// it stands there twice.
     #[must_use]
     pub fn new(binds: Vec<(BindKey, usize)>, listeners: Vec<Listener>) -> Self {
         let binds = binds.into_iter().collect();
         Self { binds, listeners }
     }
 
-    /// The listener of a destination and its index: that of the exact address, else that of the wildcard.
+    /// The listener of a destination: that of the exact address, else that of the wildcard.
     #[inline]
-    pub(super) fn listener(&self, key: &BindKey) -> Option<(usize, &Listener)> {
+    pub(super) fn listener(&self, key: &BindKey) -> Option<&Listener> {
         let index = self
             .binds
             .get(key)
             .or_else(|| self.binds.get(&key.wildcard()))?;
-        Some((*index, self.listeners.get(*index)?))
+        self.listeners.get(*index)
     }
 }
 

@@ -71,7 +71,7 @@ fn key(bind: &str, vlan: Option<u16>) -> BindKey {
 
 fn listener(next_hops: Vec<NextHop>) -> Listener {
     let next_hops = next_hops.into_iter().map(|next_hop| (1, next_hop));
-    Listener::new(next_hops.collect(), std::sync::Arc::default())
+    Listener::new(0, next_hops.collect(), std::sync::Arc::default())
 }
 
 /// With its source kept and without a tag.

@@ -1,14 +1,10 @@
 //! Turns built from paths.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt::Write as _, net::IpAddr};
 
 use super::*;
 use crate::{
-    config::{Config, Mode, Target},
-    health::Prober,
-    link::Link,
-    names::Names,
-    neighbor::Unreachable,
+    config, health::Prober, link::Link, names::Names, neighbor::Unreachable, roster::Roster,
 };
 
 const EGRESS: IfIndex = IfIndex(7);
@@ -39,40 +35,31 @@ fn path(to: IpAddr) -> Path {
     }
 }
 
-/// A listener in the place `index` whose downstreams have these last bytes of their address, and weights.
-fn listener(index: u32, downstreams: &[(u8, u8)]) -> (u32, config::Listener) {
-    let downstreams = downstreams
-        .iter()
-        .map(|&(host, weight)| config::Downstream {
-            name: format!("to-{host}"),
-            target: Target::Address(SocketAddr::from(([10, 0, 0, host], 514))),
-            weight,
-        });
-    let listener = config::Listener {
-        name: format!("listener-{index}"),
-        mode: Mode::Xdp,
-        interface: None,
-        binds: Vec::new(),
-        vlan: None,
-        downstreams: downstreams.collect(),
-        source: Source::Keep,
-        max_packet_size: None,
-        workers: None,
-        receive_buffer: 0,
-        health: config::Health::default(),
-        resolve_interval: Duration::ZERO,
-    };
-    (index, listener)
+/// Listeners whose downstreams have these last bytes of their address, and weights.
+fn roster(listeners: &[&[(u8, u8)]]) -> Vec<Served> {
+    let mut text = String::new();
+    for (downstreams, port) in listeners.iter().zip(1..) {
+        let _ = write!(
+            text,
+            "[listener {port}]\nmode = xdp\ninterface = eth0\nbind = 10.1.0.1:{port}\n"
+        );
+        for (host, weight) in *downstreams {
+            let _ = write!(
+                text,
+                "downstream.{host} = 10.0.0.{host}:514\nweight.{host} = {weight}\n"
+            );
+        }
+    }
+    let config = config::parse("test.ini", &text).unwrap();
+    let names = Names::new().unwrap();
+    let roster = Roster::new(&config, &names, &Prober::default(), &Roster::default());
+    roster.iter().cloned().collect()
 }
 
-/// Their members.
-fn roster(listeners: &InKernel) -> Roster {
-    let listeners = listeners.listeners.iter();
-    let config = Config {
-        listeners: listeners.map(|listener| listener.config.clone()).collect(),
-        ..Config::default()
-    };
-    Roster::new(&config, &Names::new().unwrap(), &Prober::default())
+fn serving(listeners: Vec<Served>) -> InKernel {
+    let mut in_kernel = InKernel::default();
+    in_kernel.serve(listeners, &mut Numbers::new(0));
+    in_kernel
 }
 
 fn paths(hosts: &[u8]) -> Paths {
@@ -97,38 +84,31 @@ fn turns(listeners: &InKernel, which: usize) -> Vec<u8> {
 
 #[test]
 fn turns_are_those_of_the_weights() {
-    let mut listeners = InKernel::new(
-        vec![listener(0, &[(1, 1), (2, 2)]), listener(1, &[(3, 1)])],
-        0,
-    );
-    listeners.route(&roster(&listeners), &paths(&[1, 2, 3]), direct);
+    let mut listeners = serving(roster(&[&[(1, 1), (2, 2)], &[(3, 1)]]));
+    listeners.route(&paths(&[1, 2, 3]), direct);
     assert_eq!(turns(&listeners, 0), [2, 1, 2]);
     assert_eq!(turns(&listeners, 1), [3]);
 }
 
 #[test]
 fn each_downstream_is_counted_under_a_number_of_its_own() {
-    let mut listeners = InKernel::new(
-        vec![listener(0, &[(1, 1), (2, 1)]), listener(1, &[(1, 1)])],
-        4,
-    );
-    listeners.route(&roster(&listeners), &paths(&[1, 2]), direct);
+    let mut listeners = serving(roster(&[&[(1, 1), (2, 1)], &[(1, 1)]]));
+    listeners.route(&paths(&[1, 2]), direct);
     let hops = listeners
         .listeners
         .iter()
         .flat_map(|listener| &listener.turns);
     let numbers: Vec<_> = hops.map(|hop| hop.downstream).collect();
-    assert_eq!(numbers, [4, 5, 6]);
-    assert_eq!(listeners.end(), 7);
+    assert_eq!(numbers, [0, 1, 2]);
 }
 
 #[test]
 fn only_what_can_be_reached_has_a_turn() {
-    let mut listeners = InKernel::new(vec![listener(0, &[(1, 1), (2, 1), (3, 1)])], 0);
+    let mut listeners = serving(roster(&[&[(1, 1), (2, 1), (3, 1)]]));
     let mut paths = paths(&[1, 2]);
     let down = Err(Unreachable::LinkDown("eth7".to_owned()));
     paths.insert(IpAddr::from([10, 0, 0, 3]), down);
-    listeners.route(&roster(&listeners), &paths, |path, source| {
+    listeners.route(&paths, |path, source| {
         if path.next_hop == IpAddr::from([10, 0, 0, 1]) {
             return Err("it can't".to_owned());
         }
@@ -140,20 +120,20 @@ fn only_what_can_be_reached_has_a_turn() {
     assert_eq!(refused[0].reason, "it can't");
     assert_eq!(
         refused[0].to_string(),
-        "listener=listener-0 name=to-1 address=10.0.0.1:514"
+        "listener=1 name=1 address=10.0.0.1:514"
     );
 
-    listeners.route(&roster(&listeners), &Paths::new(), direct);
+    listeners.route(&Paths::new(), direct);
     assert_eq!(turns(&listeners, 0), [0; 0]);
     assert_eq!(listeners.refused().count(), 0);
 }
 
 #[test]
 fn a_next_hop_has_all_that_a_rewrite_needs() {
-    let mut all = listener(0, &[(1, 1)]);
-    all.1.source = Source::Rewrite;
-    let mut listeners = InKernel::new(vec![all], 0);
-    listeners.route(&roster(&listeners), &paths(&[1]), |_, _| {
+    let mut all = roster(&[&[(1, 1)]]);
+    all[0].config.source = Source::Rewrite;
+    let mut listeners = serving(all);
+    listeners.route(&paths(&[1]), |_, _| {
         Ok(Way {
             egress: Egress::OtherInterface,
             interface: IfIndex(3),

@@ -1,14 +1,17 @@
 //! Attaching the programs of an interface: what came of it, for the log, and what other instances must not do
 //! meanwhile.
 
+use std::{collections::BTreeMap, net::SocketAddr};
+
 use log::{info, warn};
 
-use super::{Error, Listeners};
+use super::Error;
 use crate::{
     bpf::{Mode, Programs},
     claim::Claim,
     config,
     link::{IfIndex, Link},
+    roster::Served,
 };
 
 pub(super) fn xdp(
@@ -45,20 +48,29 @@ pub(super) fn tc(programs: &mut Programs, link: &Link) -> Result<(), Error> {
     Ok(())
 }
 
-/// Claims all that `listeners` bind on an interface: of two instances that bind the same, one would never see a
-/// datagram.
-pub(super) fn claim(link: &Link, listeners: &Listeners) -> Result<Vec<Claim>, Error> {
-    let mut claims = Vec::new();
-    for (_, listener) in listeners {
-        for bind in &listener.binds {
-            let IfIndex(interface) = link.index;
-            let vlan = listener.vlan.unwrap_or_default();
-            let claim = Claim::on(&format!("fanout:{interface}:{vlan}:{bind}"));
-            let claim = claim.map_err(|error| {
-                Error::Io("can't claim what it binds", link.name.clone(), error)
-            })?;
-            claims.push(claim.ok_or_else(|| Error::Taken(link.name.clone(), *bind))?);
+/// Claims all that `listeners` bind on an interface and that is not among `claims` yet: of two instances that
+/// bind the same, one would never see a datagram.
+pub(super) fn claim(
+    claims: &mut BTreeMap<String, Claim>,
+    link: &Link,
+    listeners: &[Served],
+) -> Result<(), Error> {
+    for (name, bind) in listeners.iter().flat_map(|served| claimed(link, served)) {
+        if claims.contains_key(&name) {
+            continue;
         }
+        let claim = Claim::on(&name)
+            .map_err(|error| Error::Io("can't claim what it binds", link.name.clone(), error))?;
+        let claim = claim.ok_or_else(|| Error::Taken(link.name.clone(), bind))?;
+        claims.insert(name, claim);
     }
-    Ok(claims)
+    Ok(())
+}
+
+/// What a listener claims, and for which bind.
+pub(super) fn claimed(link: &Link, served: &Served) -> impl Iterator<Item = (String, SocketAddr)> {
+    let IfIndex(interface) = link.index;
+    let vlan = served.config.vlan.unwrap_or_default();
+    let binds = served.config.binds.iter();
+    binds.map(move |&bind| (format!("fanout:{interface}:{vlan}:{bind}"), bind))
 }

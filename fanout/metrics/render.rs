@@ -70,7 +70,7 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         "fanout_listener_info",
         "How a listener works; always 1. xdp is how its program is attached: native, skb or none.",
     );
-    for listener in listeners {
+    for listener in listeners.iter().filter(|listener| listener.is_served) {
         let labels: [Label<'_>; 5] = [
             ("listener", &listener.name),
             ("mode", &listener.mode),

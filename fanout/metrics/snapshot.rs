@@ -39,6 +39,8 @@ pub struct Reload {
 pub struct ListenerSample<'a> {
     /// `[listener NAME]`.
     pub name: &'a str,
+    /// Whether it is in the config, and not just what it counted when it was.
+    pub is_served: bool,
     /// The config's word for it.
     pub mode: &'a str,
     /// The kernel's name of it.
@@ -62,8 +64,19 @@ impl<'a> ListenerSample<'a> {
     #[must_use]
     pub fn of(listener: &'a config::Listener) -> Self {
         Self {
-            name: &listener.name,
             mode: listener.mode.name(),
+            is_served: true,
+            ..Self::gone(&listener.name)
+        }
+    }
+
+    /// One that is no more.
+    #[must_use]
+    pub fn gone(name: &'a str) -> Self {
+        Self {
+            name,
+            is_served: false,
+            mode: "",
             interface: "",
             xdp: "none",
             zero_copy: false,
@@ -170,6 +183,12 @@ impl From<abi::Traffic> for Totals {
 }
 
 impl Totals {
+    /// Adds others.
+    pub const fn add(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+
     /// What one downstream's workers forwarded.
     #[must_use]
     pub fn forwarded<'c>(workers: impl IntoIterator<Item = &'c DownstreamCounters>) -> Self {

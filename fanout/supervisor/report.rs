@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, net::SocketAddr};
 use log::{debug, info, warn};
 
 use crate::{
-    config::{Config, Listener},
+    config::Listener,
     health::{Key, Prober},
     in_kernel::Refused,
     neighbor::{Path, Paths},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// Of each member, by its listener's slot.
-    standings: HashMap<(u32, (usize, SocketAddr)), Standing>,
+    standings: HashMap<(u32, String, SocketAddr), Standing>,
     /// Members whose paths can't be taken.
     refused: Vec<Refused>,
     /// Addresses that are no members.
@@ -37,31 +37,21 @@ enum Standing {
 
 impl Report {
     /// Logs how the members' standings changed.
-    pub(super) fn members(
-        &mut self,
-        config: &Config,
-        roster: &Roster,
-        paths: &Paths,
-        prober: &Prober,
-    ) {
+    pub(super) fn members(&mut self, roster: &Roster, paths: &Paths, prober: &Prober) {
         let mut before = std::mem::take(&mut self.standings);
-        for (slot, listener) in (0..).zip(&config.listeners) {
-            for member in roster.members(slot) {
-                let key = (slot, member.key());
-                let down = prober.down(Key {
-                    address: member.address,
-                    listener: slot,
-                });
+        for served in roster.iter() {
+            for member in &served.members {
+                let (listener, address) = (served.slot, member.address);
+                let key = (listener, member.name.clone(), address);
+                let down = prober.down(Key { address, listener });
                 let now = standing(member, paths);
-                say(listener, member, before.remove(&key), &now, down);
+                say(&served.config, member, before.remove(&key), &now, down);
                 self.standings.insert(key, now);
             }
         }
-        for (slot, (place, address)) in before.into_keys() {
-            if let Some(listener) = config.listeners.get(slot as usize)
-                && let Some(downstream) = listener.downstreams.get(place)
-            {
-                let (listener, name) = (&listener.name, &downstream.name);
+        for (slot, name, address) in before.into_keys() {
+            if let Some(served) = roster.get(slot) {
+                let listener = &served.config.name;
                 info!("downstream is gone listener={listener} name={name} address={address}");
             }
         }
@@ -93,15 +83,15 @@ impl Report {
     /// it `forwards`. At the `start` that there is none yet is no news.
     pub(super) fn forwarding(
         &mut self,
-        config: &Config,
+        roster: &Roster,
         forwards: impl Iterator<Item = (u32, bool)>,
         start: bool,
     ) {
         for (slot, forwards) in forwards {
-            let Some(listener) = config.listeners.get(slot as usize) else {
+            let Some(served) = roster.get(slot) else {
                 continue;
             };
-            let name = &listener.name;
+            let name = &served.config.name;
             match self.forwarding.get(&slot) {
                 None if !forwards && start => continue,
                 None | Some(true) if !forwards => {
@@ -167,11 +157,11 @@ fn say(
 }
 
 /// Names the members that have no way after the time that a start waits for them.
-pub(super) fn missing(config: &Config, roster: &Roster, paths: &Paths) {
-    for (slot, listener) in (0..).zip(&config.listeners) {
-        for member in roster.members(slot) {
+pub(super) fn missing(roster: &Roster, paths: &Paths) {
+    for served in roster.iter() {
+        for member in &served.members {
             if let Some(Err(why)) = paths.get(&member.address.ip()) {
-                let who = listener.who(member);
+                let who = served.config.who(member);
                 warn!("downstream has no next hop yet {who} reason=\"{why}\"");
             }
         }

@@ -31,8 +31,6 @@ const SEND_WAIT_MS: u32 = 10;
 pub(super) struct Downstream {
     member: Member,
     source: Source,
-    /// Whether a listener takes its port on all addresses of the host.
-    port_is_ours: bool,
     state: State,
     /// The way that was taken, or refused for good.
     path: Option<Path>,
@@ -72,7 +70,6 @@ impl Downstream {
     pub(super) fn new(
         member: Member,
         source: Source,
-        port_is_ours: bool,
         counters: &[Arc<DownstreamCounters>],
     ) -> Self {
         let side = |counters: &Arc<DownstreamCounters>| Side {
@@ -83,7 +80,6 @@ impl Downstream {
         Self {
             member,
             source,
-            port_is_ours,
             state: State::Fine,
             path: None,
             sides: counters.iter().map(side).collect(),
@@ -100,12 +96,21 @@ impl Downstream {
         Self { member, ..self }
     }
 
+    /// Looks anew at the next path, be it the same.
+    pub(super) fn forget_path(&mut self) {
+        self.path = None;
+    }
+
     /// Takes `path`, if there is one and it is another than before: sockets know their source address
-    /// from when they are connected.
+    /// from when they are connected. `everywhere` are the binds of this process to any address.
     ///
     /// # Errors
     /// Why datagrams can't go there.
-    pub(super) fn route(&mut self, path: Option<&Path>) -> Result<(), String> {
+    pub(super) fn route(
+        &mut self,
+        path: Option<&Path>,
+        everywhere: &[SocketAddr],
+    ) -> Result<(), String> {
         if self.path.as_ref() == path {
             return Ok(());
         }
@@ -116,11 +121,14 @@ impl Downstream {
         let Some(path) = path else {
             return Ok(());
         };
-        if self.port_is_ours && self.is_local(path) {
+        let to = self.member.address;
+        let is_same =
+            |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
+        if everywhere.iter().any(is_same) && self.is_local(path) {
             return Err("fanout itself has that port of this host: a loop".to_owned());
         }
         for side in &mut self.sides {
-            match open(self.member.address, self.source) {
+            match open(to, self.source) {
                 Ok(socket) => side.socket = Some(socket.into()),
                 Err(error) => {
                     // The next time may be another story.

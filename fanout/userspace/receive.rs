@@ -23,9 +23,9 @@ pub(super) struct Receiver {
 
 /// Fails if somebody else, another fanout of the same user included, has one of the listener's binds: with
 /// `SO_REUSEPORT` that would go unnoticed, and each would get a part. To be asked for all listeners
-/// before the first of them opens its sockets, which would be in the way.
-pub(super) fn probe(listener: &Listener) -> Result<(), Error> {
-    for &bind in &listener.binds {
+/// before the first of them opens its sockets, which would be in the way, as those are that are `ours`.
+pub(super) fn probe(listener: &Listener, ours: impl Fn(&SocketAddr) -> bool) -> Result<(), Error> {
+    for &bind in listener.binds.iter().filter(|bind| !ours(bind)) {
         socket(listener, bind)
             .and_then(|socket| udp::bind(socket.as_fd(), bind))
             .map_err(|error| Error::Bind(listener.name.clone(), bind, error))?;

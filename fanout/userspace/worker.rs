@@ -85,9 +85,8 @@ impl Worker {
 
     /// Works until the mailbox says stop, and what was received by then is sent.
     pub(super) fn run(mut self) {
-        let mut seen = 0;
         while !self.mailbox.is_stopped() {
-            self.collect_mail(&mut seen);
+            self.collect_mail();
             let mut more = false;
             for receiver in self.receivers.iter_mut().filter(|receiver| receiver.ready) {
                 receiver.ready = self
@@ -114,8 +113,8 @@ impl Worker {
     }
 
     /// Takes over a new table.
-    fn collect_mail(&mut self, seen: &mut u64) {
-        if let Some(mut mail) = self.mailbox.collect(seen)
+    fn collect_mail(&mut self) {
+        if let Some(mut mail) = self.mailbox.collect()
             && let Some(new) = mail.table.take()
         {
             mail.retired = Some(std::mem::replace(&mut self.forwarder.table, new));

@@ -58,12 +58,7 @@ impl Fanout {
     /// The same, and waits for nothing.
     pub fn spawn_as(config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = Folder::new();
-        let metrics = folder.path("fanout.prom");
-        let header = format!(
-            "[fanout]\nmetrics_file = {}\nmetrics_interval = 1s\n",
-            metrics.display()
-        );
-        fs::write(folder.path("config.ini"), header + config).expect("config");
+        fs::write(folder.path("config.ini"), whole(&folder, config)).expect("config");
         let started = Instant::now();
         let mut child = command(&folder.0)
             .arg("-c")
@@ -84,6 +79,29 @@ impl Fanout {
             folder,
             started,
         }
+    }
+
+    /// Gives it another config, of the same form as [`start`](Self::start)'s, and waits for what it makes of it.
+    pub fn reload(&self, config: &str) -> Reloaded {
+        self.reload_whole(&whole(&self.folder, config))
+    }
+
+    /// The same with a config that nothing is added to.
+    pub fn reload_whole(&self, config: &str) -> Reloaded {
+        let done = || {
+            let log = self.log.lock().expect("the log");
+            let count = |part: &str| log.iter().filter(|line| line.contains(part)).count();
+            [count(" reloaded "), count(" reload refused")]
+        };
+        let before = done();
+        fs::write(self.config(), config).expect("config");
+        self.signal(libc::SIGHUP);
+        let answer = wait_for(|| match (before, done()) {
+            ([before, _], [now, _]) if now > before => Some(Reloaded::Done),
+            ([_, before], [_, now]) if now > before => Some(Reloaded::Refused),
+            _ => None,
+        });
+        answer.unwrap_or_else(|| panic!("no reload:\n{}", self.log()))
     }
 
     /// When it was started.
@@ -232,6 +250,24 @@ impl Drop for Fanout {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What it made of another config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It goes by it.
+    Done,
+    /// It goes on as before.
+    Refused,
+}
+
+/// A config with its `[fanout]` section.
+fn whole(folder: &Folder, config: &str) -> String {
+    let metrics = folder.path("fanout.prom");
+    format!(
+        "[fanout]\nmetrics_file = {}\nmetrics_interval = 1s\n{config}",
+        metrics.display()
+    )
 }
 
 /// The kernel's number of the thread called `name` of a process.

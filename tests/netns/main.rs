@@ -37,6 +37,7 @@ mod pass;
 mod prober;
 mod program;
 mod queues;
+mod reload;
 mod resolver;
 mod rsyslog;
 mod service;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         names::register,
         health::register,
         changes::register,
+        reload::register,
         footprint::register,
         mutation::register,
         container::register,

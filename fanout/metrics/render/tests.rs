@@ -21,6 +21,7 @@ fn snapshot() -> Snapshot<'static> {
         },
         listeners: vec![
             ListenerSample {
+                is_served: true,
                 name: "syslog",
                 mode: "af_xdp",
                 interface: "ens5",
@@ -43,6 +44,7 @@ fn snapshot() -> Snapshot<'static> {
                 ],
             },
             ListenerSample {
+                is_served: true,
                 name: "odd",
                 mode: "af_xdp",
                 interface: "a\"b\\c\nd",
