@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod refused;
+mod swaps;
 
 pub fn register(suite: &mut Suite) {
     suite.test("reload::af_xdp", || {
@@ -35,6 +36,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("reload::modes_come_and_go", modes_come_and_go);
     suite.test("reload::settings", settings);
     refused::register(suite);
+    swaps::register(suite);
 }
 
 pub(super) const USERSPACE: &str = "mode = userspace\nworkers = 2\nsource = keep\n";
