@@ -95,7 +95,8 @@ impl Listener {
 }
 
 impl AfXdp {
-    /// Opens a socket on each RX queue of `link`, to which the XDP program is attached in `mode`.
+    /// Opens a socket on each RX queue of `link`, to which the XDP program is attached in `mode`; `copies` says
+    /// whether a listener will replicate.
     ///
     /// # Errors
     /// If a socket can't be had.
@@ -105,9 +106,10 @@ impl AfXdp {
         link: &Link,
         mode: Mode,
         queues: RxQueues,
+        copies: bool,
     ) -> Result<Self, Error> {
         Ok(Self {
-            queues: open_queues(programs, settings, link, mode, queues)?,
+            queues: open_queues(programs, settings, link, mode, queues, copies)?,
             ..Self::default()
         })
     }
@@ -200,7 +202,11 @@ impl AfXdp {
     /// Of each listener, by its slot, whether any member is in turn.
     pub fn forwards(&self) -> impl Iterator<Item = (u32, bool)> {
         let listeners = self.listeners.iter();
-        listeners.map(|listener| (listener.served.slot, listener.up.contains(&true)))
+        listeners.map(|listener| {
+            let mut members = listener.served.members.iter().zip(&listener.up);
+            let any = members.any(|(member, &up)| up && member.weight > 0);
+            (listener.served.slot, any)
+        })
     }
 
     /// Lets the workers send what they have, and end.
@@ -244,6 +250,7 @@ fn open_queues(
     link: &Link,
     mode: Mode,
     RxQueues { before, now: count }: RxQueues,
+    copies: bool,
 ) -> Result<Vec<Queue>, Error> {
     info!("receive queues interface={} queues={count}", link.name);
     if count > MAX_QUEUES {
@@ -264,7 +271,7 @@ fn open_queues(
     let mut queues = Vec::new();
     for id in (0..count.min(MAX_QUEUES)).map(QueueId) {
         let sends = id.0 < before;
-        let opened = Queue::open(id, link.index, zero_copy, settings.busy_poll, sends);
+        let opened = Queue::open(id, link.index, zero_copy, settings.busy_poll, sends, copies);
         let queue = opened.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOBUFS) => Error::Memory(link.name.clone()),
             Some(libc::EOPNOTSUPP | libc::EINVAL) if zero_copy == ZeroCopy::On => {

@@ -136,7 +136,7 @@ pub struct Programs {
     /// What `binds` holds.
     present: HashMap<BindKey, Bind>,
     // Keys and values as they lie in memory: the library's trait for others takes `unsafe`.
-    binds: maps::HashMap<MapData, [u8; size_of::<BindKey>()], [u32; 3]>,
+    binds: maps::HashMap<MapData, [u8; size_of::<BindKey>()], [u32; 4]>,
     sockets: XskMap<MapData>,
     passed: PerCpuArray<MapData, u64>,
     settings_map: maps::Array<MapData, [u8; size_of::<Interface>()]>,

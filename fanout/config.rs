@@ -26,6 +26,7 @@ use std::{
 pub use check::MAX_DOWNSTREAMS;
 pub use error::ConfigError;
 use error::Errors;
+pub use fanout_ebpf::abi::Policy;
 pub(crate) use value::not_a_receiver;
 
 use crate::roster::Member;
@@ -183,6 +184,8 @@ pub struct Listener {
     pub vlan: Option<u16>,
     /// One or more, in the order of the file.
     pub downstreams: Vec<Downstream>,
+    /// Whose turn a datagram is.
+    pub policy: Policy,
     /// What becomes of the source address.
     pub source: Source,
     /// Largest IP packet taken, in bytes; `None`: what the interface allows.

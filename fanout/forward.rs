@@ -15,7 +15,7 @@ use std::ops::Range;
 use fanout_ebpf::abi::BindKey;
 
 use self::datagram::Datagram;
-pub use self::table::{Egress, Listener, NextHop, Table};
+pub use self::table::{Copies, Egress, Listener, NextHop, Table};
 pub use crate::wire::ethernet::EthernetHeader;
 use crate::{balance::Cursors, metrics::DropReason};
 
@@ -32,6 +32,15 @@ pub enum Verdict<'t> {
         packet: Range<usize>,
         /// The IP packet within the chunk.
         ip: Range<usize>,
+    },
+    /// A listener's, of which each of these downstreams gets a copy: see [`redirect`]. The frame is as it was.
+    Replicate {
+        /// Who received it.
+        listener: &'t Listener,
+        /// Who gets one: at least one.
+        copies: Copies<'t>,
+        /// Bytes of the IP packet.
+        ip_len: usize,
     },
     /// A listener's, but it can't be forwarded. The frame is as it was.
     Drop {
@@ -78,9 +87,15 @@ impl<'t, 'c> Batch<'t, 'c> {
             return Verdict::NotOurs;
         };
         let ip = datagram.ip();
-        let redirected = match listener.next(self.cursors) {
+        if let Some(copies) = listener.copies().filter(|copies| copies.len() > 0) {
+            return Verdict::Replicate {
+                listener,
+                copies,
+                ip_len: ip.len(),
+            };
+        }
+        let redirected = match listener.next(self.cursors, || datagram.place()) {
             None => Err(DropReason::NoDownstream),
-            Some(next_hop) if ip.len() > next_hop.mtu => Err(DropReason::TooBig),
             Some(next_hop) => datagram.redirect(next_hop).map(|packet| (next_hop, packet)),
         };
         match redirected {
@@ -109,6 +124,23 @@ impl<'t, 'c> Batch<'t, 'c> {
             }
         }
     }
+}
+
+/// Rewrites the frame at `frame` in `chunk`, one that was to be [replicated](Verdict::Replicate), for one of the
+/// downstreams. Where it lies then, with its Ethernet header, and its IP packet.
+///
+/// # Errors
+/// Why it can't go there; the frame is as it was.
+#[inline]
+pub fn redirect(
+    chunk: &mut [u8],
+    frame: Range<usize>,
+    next_hop: &NextHop,
+) -> Result<(Range<usize>, Range<usize>), DropReason> {
+    // It was one when it was looked at first.
+    let mut datagram = Datagram::new_checked(chunk, frame).ok_or(DropReason::SendFailed)?;
+    let ip = datagram.ip();
+    Ok((datagram.redirect(next_hop)?, ip))
 }
 
 #[cfg(test)]

@@ -342,9 +342,12 @@ impl Listener {
 
     fn lay_out(&mut self) {
         let members = self.served.members.iter().zip(&self.ways);
-        let usable = members.filter_map(|(member, way)| Some((member.weight, way.hop?)));
-        let (weights, hops): (Vec<_>, Vec<_>) = usable.unzip();
-        let turns = balance::turns(&weights);
+        let usable = members.filter_map(|(member, way)| {
+            let weighted = (member.weight, member.address);
+            Some((weighted, way.hop?))
+        });
+        let (members, hops): (Vec<_>, Vec<_>) = usable.unzip();
+        let turns = balance::schedule(self.served.config.policy, &members);
         self.turns = turns
             .into_iter()
             .map(|turn| hops[usize::from(turn)])

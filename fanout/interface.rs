@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
 };
 
-use fanout_ebpf::abi::{Bind, BindKey, Way};
+use fanout_ebpf::abi::{Bind, BindKey, Policy, Way};
 use log::{info, warn};
 
 use crate::{
@@ -201,7 +201,10 @@ impl Interface {
             && let Some(mode) = self.mode
         {
             let (programs, link) = (&mut self.programs, &self.link);
-            self.af_xdp = AfXdp::open(programs, &self.settings, link, mode, self.queues)?;
+            let mut policies = listeners.iter().map(|served| served.config.policy);
+            let copies = policies.any(|policy| policy == Policy::Replicate);
+            let settings = &self.settings;
+            self.af_xdp = AfXdp::open(programs, settings, link, mode, self.queues, copies)?;
         }
         Ok(())
     }
@@ -383,6 +386,7 @@ impl Interface {
                 listener: *slot,
                 max_packet_size: config.max_packet_size.unwrap_or(largest).min(largest),
                 way,
+                policy: config.policy,
             };
             binds.extend(keys(config).map(|key| (key, bind)));
         }

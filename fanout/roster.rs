@@ -235,13 +235,14 @@ impl Served {
             == (&listener.name, listener.mode, &listener.interface);
         let made_for = |listener: &config::Listener| {
             let config::Listener {
+                policy,
                 source,
                 max_packet_size,
                 workers,
                 receive_buffer,
                 ..
             } = *listener;
-            (source, max_packet_size, workers, receive_buffer)
+            (policy, source, max_packet_size, workers, receive_buffer)
         };
         let same_sockets =
             || served.binds == listener.binds && made_for(served) == made_for(listener);

@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     balance::Cursors,
-    config::{self, Source},
+    config::{self, Policy, Source},
     link::Links,
     mailbox::Mailbox,
     metrics::{DownstreamCounters, DropReason, ListenerCounters, ListenerSample, Past, Totals},
@@ -212,7 +212,8 @@ impl Listener {
                 .receivers
                 .iter()
                 .map(|receiver| receiver.socket.clone());
-            let with_sources = self.served.config.source == Source::Keep;
+            let config = &self.served.config;
+            let with_sources = config.source == Source::Keep || config.policy == Policy::SourceHash;
             let max_packet_size = self.served.config.max_packet_size;
             let forwarder = Forwarder {
                 overhead,
@@ -266,7 +267,9 @@ impl Listener {
     /// Its slot, and whether any member is in turn.
     #[must_use]
     pub fn forwards(&self) -> (u32, bool) {
-        let any = self.downstreams.iter().any(Downstream::is_up);
+        let in_turn =
+            |downstream: &Downstream| downstream.is_up() && downstream.member().weight > 0;
+        let any = self.downstreams.iter().any(in_turn);
         (self.served.slot, any)
     }
 
@@ -307,9 +310,11 @@ impl Listener {
     fn table(&self, worker: usize) -> Table {
         let next_hop = |downstream: &Downstream| {
             let next_hop = downstream.next_hop(worker, self.overhead())?;
-            Some((downstream.member().weight, next_hop))
+            let member = downstream.member();
+            Some(((member.weight, member.address), next_hop))
         };
-        Table::new(self.downstreams.iter().filter_map(next_hop).collect())
+        let next_hops = self.downstreams.iter().filter_map(next_hop);
+        Table::new(self.served.config.policy, next_hops.collect())
     }
 
     /// Bytes of the headers before a payload.

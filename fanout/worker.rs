@@ -21,7 +21,7 @@ pub use self::{inbox::Inbox, raw::RawSockets};
 use crate::{
     balance::Cursors,
     config::BusyPoll,
-    forward::{Batch, Egress, Table, Verdict},
+    forward::{self, Batch, Copies, Egress, Listener, NextHop, Table, Verdict},
     metrics::DropReason,
     xsk::{
         socket::{Receive, Received, Transmit},
@@ -33,6 +33,17 @@ use crate::{
 const BATCH: usize = 256;
 /// Interfaces that one worker can send by through rings.
 pub const MAX_PORTS: usize = 16;
+
+/// A packet that is ready to leave.
+struct Outbound<'t> {
+    frame: Frame,
+    /// Where it lies in the frame, with its Ethernet header.
+    packet: Range<usize>,
+    /// Where its IP packet lies.
+    ip: Range<usize>,
+    listener: &'t Listener,
+    next_hop: &'t NextHop,
+}
 
 /// All that one worker needs; made by the supervisor, used on the worker's thread alone.
 #[derive(Debug)]
@@ -78,6 +89,7 @@ impl Worker {
             return;
         };
         if let Some(new) = mail.table.take() {
+            self.receive.spare_for_copies(new.copies());
             mail.retired.push(std::mem::replace(table, new));
         }
         for transmit in mail.ports.drain(..) {
@@ -95,7 +107,7 @@ impl Worker {
             && let Some(Received { mut frame, packet }) = self.receive.next(&mut self.umem)
         {
             received += 1;
-            match batch.forward(self.umem.bytes_mut(&mut frame), packet) {
+            match batch.forward(self.umem.bytes_mut(&mut frame), packet.clone()) {
                 Verdict::Forward {
                     listener,
                     next_hop,
@@ -103,22 +115,22 @@ impl Worker {
                     ip,
                 } => {
                     listener.counters.received.count(ip.len());
-                    match next_hop.egress {
-                        Egress::Port(port) => {
-                            if self.send(port, frame, &packet) {
-                                next_hop.counters.forwarded.count(ip.len());
-                            } else {
-                                listener.counters.count_drop(DropReason::TxFull);
-                            }
-                        }
-                        // There is room: `unsent` holds a batch.
-                        Egress::Raw => drop(unsent.push(Packet {
-                            frame,
-                            ip,
-                            listener,
-                            next_hop,
-                        })),
-                    }
+                    let outbound = Outbound {
+                        frame,
+                        packet,
+                        ip,
+                        listener,
+                        next_hop,
+                    };
+                    self.dispatch(outbound, &mut unsent);
+                }
+                Verdict::Replicate {
+                    listener,
+                    copies,
+                    ip_len,
+                } => {
+                    listener.counters.received.count(ip_len);
+                    self.replicate(frame, &packet, listener, copies, &mut unsent);
                 }
                 Verdict::Drop {
                     listener,
@@ -133,13 +145,97 @@ impl Worker {
             }
         }
         self.receive.release();
+        self.send_raw(&mut unsent);
+        received
+    }
+
+    /// Hands a rewritten packet to the way out that its next hop has.
+    fn dispatch<'t>(&mut self, outbound: Outbound<'t>, unsent: &mut raw::Packets<'t>) {
+        let Outbound {
+            frame,
+            packet,
+            ip,
+            listener,
+            next_hop,
+        } = outbound;
+        match next_hop.egress {
+            Egress::Port(port) => {
+                if self.send(port, frame, &packet) {
+                    next_hop.counters.forwarded.count(ip.len());
+                } else {
+                    listener.counters.count_drop(DropReason::TxFull);
+                }
+            }
+            Egress::Raw => {
+                if unsent.is_full() {
+                    self.send_raw(unsent);
+                }
+                // There is room now.
+                let _ = unsent.push(Packet {
+                    frame,
+                    ip,
+                    listener,
+                    next_hop,
+                });
+            }
+        }
+    }
+
+    /// Sends a copy of a packet to each of `copies`, the last one in the frame that it came in.
+    fn replicate<'t>(
+        &mut self,
+        frame: Frame,
+        packet: &Range<usize>,
+        listener: &'t Listener,
+        copies: Copies<'t>,
+        unsent: &mut raw::Packets<'t>,
+    ) {
+        let mut original = Some(frame);
+        let mut left = copies.len();
+        for next_hop in copies {
+            left -= 1;
+            let copy = match &original {
+                Some(frame) if left > 0 => self.copy(frame, packet),
+                _ => original.take(),
+            };
+            let Some(mut frame) = copy else {
+                listener.counters.count_drop(DropReason::TxFull);
+                continue;
+            };
+            match forward::redirect(self.umem.bytes_mut(&mut frame), packet.clone(), next_hop) {
+                Ok((packet, ip)) => {
+                    let outbound = Outbound {
+                        frame,
+                        packet,
+                        ip,
+                        listener,
+                        next_hop,
+                    };
+                    self.dispatch(outbound, unsent);
+                }
+                Err(reason) => {
+                    listener.counters.count_drop(reason);
+                    self.receive.supply(&mut self.umem, frame);
+                }
+            }
+        }
+    }
+
+    /// A copy of a packet, at the same place of another frame. `None` if no frame is free.
+    fn copy(&mut self, frame: &Frame, packet: &Range<usize>) -> Option<Frame> {
+        let mut copy = self.umem.take()?;
+        self.umem.copy(frame, &mut copy, packet.clone());
+        Some(copy)
+    }
+
+    /// Sends what waits for the raw sockets, and takes the frames back.
+    fn send_raw(&mut self, unsent: &mut raw::Packets<'_>) {
         if !unsent.is_empty() {
-            self.raw.send(&unsent, &self.umem);
+            self.raw.send(unsent, &self.umem);
         }
         while let Some(Packet { frame, .. }) = unsent.pop() {
             self.receive.supply(&mut self.umem, frame);
         }
-        received
     }
 
     /// Puts a packet into a port's TX ring. False, and the frame is free again, if there is no room.

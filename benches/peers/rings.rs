@@ -22,7 +22,7 @@ use fanout::{
         umem::{FRAME_SIZE, Frame, Port, Umem},
     },
 };
-use fanout_ebpf::abi::{Bind, BindKey, Way};
+use fanout_ebpf::abi::{Bind, BindKey, Policy, Way};
 
 use super::{
     contender::{self, Running},
@@ -139,13 +139,14 @@ fn redirecting(
         listener: 0,
         max_packet_size: FRAME_SIZE as u32 / 2,
         way: Way::AfXdp,
+        policy: Policy::RoundRobin,
     };
     programs.set_binds(&[(key, bind)])?;
     Ok(programs)
 }
 
 fn open(link: &Link, umem: &mut Umem) -> (Receive, Transmit) {
-    socket::open(link.index, QUEUE, umem, ZeroCopy::Off).expect("an AF_XDP socket")
+    socket::open(link.index, QUEUE, umem, ZeroCopy::Off, false).expect("an AF_XDP socket")
 }
 
 impl Running for Loop {}

@@ -6,7 +6,7 @@ use fanout::{
     balance::Cursors,
     forward::{self, Egress, EthernetHeader, Listener, NextHop, Table, Verdict},
 };
-use fanout_ebpf::abi::BindKey;
+use fanout_ebpf::abi::{BindKey, Policy};
 
 use crate::frame::Frame;
 
@@ -120,7 +120,7 @@ impl Batch {
             counters: Arc::default(),
         };
         let hops = addresses.receivers.map(|receiver| (1, hop(receiver)));
-        let listener = Listener::new(0, hops.into(), Arc::default());
+        let listener = Listener::new(0, Policy::RoundRobin, hops.into(), Arc::default());
         Self {
             packet: HEADROOM..chunk.len(),
             chunks: vec![chunk; LEN],

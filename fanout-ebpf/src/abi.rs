@@ -141,17 +141,38 @@ pub struct Bind {
     pub max_packet_size: u32,
     /// Which program forwards its datagrams.
     pub way: Way,
+    /// Who is next.
+    pub policy: Policy,
 }
-const _: () = assert!(size_of::<Bind>() == 12);
+const _: () = assert!(size_of::<Bind>() == 16);
 const _: () = assert!(offset_of!(Bind, max_packet_size) == 4);
 const _: () = assert!(offset_of!(Bind, way) == 8);
+const _: () = assert!(offset_of!(Bind, policy) == 12);
 
 impl Bind {
     /// As it lies in memory.
     #[must_use]
-    pub const fn to_words(self) -> [u32; 3] {
-        [self.listener, self.max_packet_size, self.way as u32]
+    pub const fn to_words(self) -> [u32; 4] {
+        [
+            self.listener,
+            self.max_packet_size,
+            self.way as u32,
+            self.policy as u32,
+        ]
     }
+}
+
+/// Which of a listener's turns a datagram takes.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The one after that of the datagram before.
+    #[default]
+    RoundRobin,
+    /// That at its [sender's place](crate::sender).
+    SourceHash,
+    /// All of them.
+    Replicate,
 }
 
 /// By which way a listener's datagrams go. The programs share the binds, and each leaves alone what is not

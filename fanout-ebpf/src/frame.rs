@@ -64,7 +64,8 @@ impl Frame<'_> {
     /// verifier of Linux 5.10 forgets its limits when it is put on the stack, and LLVM omits a mask that
     /// is of no use in its eyes.
     #[inline]
-    pub(crate) fn skip_variable<const LIMIT: usize>(self, len: usize) -> Self {
+    #[must_use]
+    pub fn skip_variable<const LIMIT: usize>(self, len: usize) -> Self {
         self.skip(black_box(len) & (LIMIT - 1))
     }
 

@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod frame;
 pub mod parse;
 pub mod rewrite;
+pub mod sender;
 pub mod size;
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use fanout_ebpf::{
-    abi::{DropReason, Egress, NextHop, Way},
+    abi::{Bind, DropReason, Egress, NextHop, Way},
     checksum::Sum,
     frame::{Frame, FrameMut},
     parse::{
@@ -94,7 +94,7 @@ fn decide(ctx: &TcContext) -> Option<i32> {
         found.count_passed(reason);
         return None;
     }
-    forward(ctx, &flow, size, found.bind.listener)
+    forward(ctx, &flow, size, *found.bind)
 }
 
 /// Whose the packet is, with the tag that the kernel keeps beside the frame, and what is in it.
@@ -129,11 +129,17 @@ fn is_ipv6(ctx: &TcContext) -> bool {
 
 /// Has the kernel send a datagram to the next hop whose turn it is, or drops and counts it.
 #[inline]
-fn forward(ctx: &TcContext, flow: &Flow, size: Size, listener: u32) -> Option<i32> {
+fn forward(ctx: &TcContext, flow: &Flow, size: Size, bind: Bind) -> Option<i32> {
+    let Bind {
+        listener, policy, ..
+    } = bind;
     // What the driver recorded is one more than the queue's number.
     let queue = field!(ctx, queue_mapping).saturating_sub(1);
     let turn = Turn::begin(listener, queue, size)?;
-    let rewritten = turn.next(listener, size).and_then(|hop| {
+    // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
+    let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
+    let place = turn::place(policy, flow, frame);
+    let rewritten = turn.next(listener, place, size).and_then(|hop| {
         rewrite(ctx, flow, hop).ok_or(DropReason::SendFailed)?;
         Ok(hop)
     });

@@ -3,7 +3,10 @@
 use core::ptr;
 
 use fanout_ebpf::{
-    abi::{DropReason, Egress, ListenerCounts, NextHop, Traffic},
+    abi::{DropReason, Egress, ListenerCounts, NextHop, Policy, Traffic},
+    frame::Frame,
+    parse::Flow,
+    sender,
     size::Size,
 };
 
@@ -22,10 +25,19 @@ impl Turn {
         Some(Self(counts))
     }
 
-    /// The next hop whose turn it is, for a packet.
+    /// The next hop whose turn it is, for a packet; or that at `place`, if one is given.
     #[inline]
-    pub(crate) fn next(&self, listener: u32, size: Size) -> Result<&'static NextHop, DropReason> {
-        match self.choose(listener) {
+    pub(crate) fn next(
+        &self,
+        listener: u32,
+        place: Option<u32>,
+        size: Size,
+    ) -> Result<&'static NextHop, DropReason> {
+        let hop = match place {
+            Some(place) => turn_at(listener, place),
+            None => self.choose(listener),
+        };
+        match hop {
             Some(hop) if hop.egress == Egress::Nowhere => Err(DropReason::NoDownstream),
             Some(hop) if size.largest > hop.mtu as usize => Err(DropReason::TooBig),
             Some(hop) => Ok(hop),
@@ -57,6 +69,33 @@ impl Turn {
     pub(crate) fn count_drop(&self, reason: DropReason, size: Size) {
         // SAFETY: as in `begin`.
         unsafe { (*self.0).count_drop(reason, size) };
+    }
+}
+
+/// The next hop at a place of a listener's turns; where there is but one, that stands for none.
+#[inline]
+fn turn_at(listener: u32, place: u32) -> Option<&'static NextHop> {
+    let turns = TURNS.get(listener)?;
+    let hop = match turns.get(place) {
+        Some(hop) => hop,
+        None => turns.get(0)?,
+    };
+    let hop: *const NextHop = ptr::from_ref(hop).cast();
+    // SAFETY: user space puts whole next hops there, and replaces the array, not what is in it.
+    Some(unsafe { &*hop })
+}
+
+/// The place of a packet's sender, if the listener's policy asks for it.
+#[inline]
+pub(crate) fn place(policy: Policy, flow: &Flow, frame: Frame<'_>) -> Option<u32> {
+    if policy != Policy::SourceHash {
+        return None;
+    }
+    let ip = frame.skip_variable::<32>(flow.ip);
+    if flow.key.is_ipv4() {
+        Some(sender::place_v4(ip.read(12)?))
+    } else {
+        Some(sender::place_v6(ip.read(8)?))
     }
 }
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use fanout_ebpf::{
-    abi::{DropReason, Egress, Interface, NextHop, PassReason, Way},
+    abi::{Bind, DropReason, Egress, Interface, NextHop, PassReason, Way},
     checksum::Sum,
     frame::{Frame, FrameMut},
     parse::{Flow, parse},
@@ -46,7 +46,7 @@ fn decide(ctx: &XdpContext) -> Option<u32> {
     let reason = match (found.bind.way, found.refusal(&flow, flow.ip_len)) {
         (Way::Tc, _) => return None,
         (_, Some(reason)) => reason,
-        (Way::Xdp, None) => return forward(ctx, &flow, found.interface, found.bind.listener),
+        (Way::Xdp, None) => return forward(ctx, &flow, &found),
         (Way::AfXdp, None) => match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
             Ok(action) => return Some(action),
             Err(_) => PassReason::NoSocket,
@@ -58,12 +58,17 @@ fn decide(ctx: &XdpContext) -> Option<u32> {
 
 /// Sends a datagram to the next hop whose turn it is, or drops and counts it.
 #[inline]
-fn forward(ctx: &XdpContext, flow: &Flow, interface: Interface, listener: u32) -> Option<u32> {
+fn forward(ctx: &XdpContext, flow: &Flow, found: &Found) -> Option<u32> {
+    let Bind {
+        listener, policy, ..
+    } = *found.bind;
     let size = Size::one(flow.ip_len);
     let turn = Turn::begin(listener, ctx.rx_queue_index(), size)?;
+    // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
+    let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let sent = turn
-        .next(listener, size)
-        .and_then(|hop| send(ctx, flow, interface, hop));
+        .next(listener, turn::place(policy, flow, frame), size)
+        .and_then(|hop| send(ctx, flow, found.interface, hop));
     Some(sent.unwrap_or_else(|reason| {
         turn.count_drop(reason, size);
         XDP_DROP

@@ -41,16 +41,18 @@ enum Thread {
 
 impl Queue {
     /// Opens the queue's socket, its UMEM and the raw sockets. A queue that does not `send` has no
-    /// counterpart among those that the kernel's stack sends by, as copy mode does.
+    /// counterpart among those that the kernel's stack sends by, as copy mode does. `copies` says whether packets
+    /// will be copied.
     pub(super) fn open(
         id: QueueId,
         interface: IfIndex,
         zero_copy: ZeroCopy,
         busy_poll: BusyPoll,
         sends: bool,
+        copies: bool,
     ) -> io::Result<Self> {
         let mut umem = Umem::new()?;
-        let (receive, transmit) = socket::open(interface, id, &mut umem, zero_copy)?;
+        let (receive, transmit) = socket::open(interface, id, &mut umem, zero_copy, copies)?;
         let socket = receive.socket();
         let inbox = Arc::new(Inbox::default());
         let mut ports = heapless::Vec::new();

@@ -33,7 +33,9 @@ pub(super) fn build<'l>(
         });
         let counters = listener.counters[worker].clone();
         let next_hops = next_hops.collect();
-        routes.push(forward::Listener::new(served.slot, next_hops, counters));
+        let policy = served.config.policy;
+        let listener = forward::Listener::new(served.slot, policy, next_hops, counters);
+        routes.push(listener);
     }
     Table::new(binds, routes)
 }

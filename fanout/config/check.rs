@@ -7,7 +7,7 @@ use std::{
 
 use fanout_ebpf::abi::{MAX_BINDS, MAX_LISTENERS};
 
-use super::{Listener, Mode, Target, error::Errors, ini::Section};
+use super::{Listener, Mode, Policy, Target, error::Errors, ini::Section};
 
 /// Most downstreams of one listener, and most addresses that they stand for.
 pub const MAX_DOWNSTREAMS: usize = 1024;
@@ -28,6 +28,7 @@ pub(super) fn listeners(listeners: &[Placed<'_>], errors: &mut Errors) {
     for (section, listener) in listeners {
         count_downstreams(section, listener, errors);
         one_family(section, listener, errors);
+        mode_can_copy(section, listener, errors);
     }
     no_shared_bind(listeners, errors);
     count_binds(listeners, errors);
@@ -38,6 +39,22 @@ fn count_downstreams(section: &Section<'_>, listener: &Listener, errors: &mut Er
     if let Some(downstream) = listener.downstreams.get(MAX_DOWNSTREAMS) {
         let what = format!("one too many: at most {MAX_DOWNSTREAMS} downstreams a listener");
         errors.add_key(section, &key(&downstream.name), &what);
+    }
+}
+
+fn mode_can_copy(section: &Section<'_>, listener: &Listener, errors: &mut Errors) {
+    let why = match listener.mode {
+        Mode::Xdp => "an XDP program can send a frame once, not copy it",
+        Mode::TcEbpf => {
+            "the kernel sends a program's copies past routing and neighbours, and none up to this host"
+        }
+        Mode::AfXdp | Mode::Userspace => return,
+    };
+    if listener.policy == Policy::Replicate {
+        let mode = listener.mode.name();
+        let what =
+            format!("replicate is not for mode {mode}: {why}; modes af_xdp and userspace can");
+        errors.add_key(section, "policy", &what);
     }
 }
 

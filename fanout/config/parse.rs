@@ -24,7 +24,7 @@ const SECTIONS: [(&str, &str); 3] = [
 const PACKET_SIZES: RangeInclusive<u32> = 28..=65_535;
 /// From what every IPv4 host takes (RFC 791) to what an IP header can say.
 const MTUS: RangeInclusive<u32> = 68..=65_535;
-const WEIGHTS: RangeInclusive<u8> = 1..=255;
+const WEIGHTS: RangeInclusive<u8> = 0..=255;
 const WORKERS: RangeInclusive<u32> = 1..=256;
 /// From what holds the largest datagram to what the kernel can double in an `int`.
 const RECEIVE_BUFFERS: RangeInclusive<u32> = 65_536..=1_073_741_823;
@@ -59,6 +59,19 @@ pub(super) fn config(sections: &[Section<'_>], errors: &mut Errors) -> Config {
         let name = Some(interface.name.as_str());
         if !(listeners.iter()).any(|(_, listener)| listener.interface.as_deref() == name) {
             let warning = errors.warning(section, "no listener is on this interface");
+            config.warnings.push(warning);
+        }
+    }
+    for (section, listener) in &listeners {
+        let mut weights = listener
+            .downstreams
+            .iter()
+            .map(|downstream| downstream.weight);
+        if weights.len() > 0 && weights.all(|weight| weight == 0) {
+            let warning = errors.warning(
+                section,
+                "all its downstreams have weight 0: it drops what comes",
+            );
             config.warnings.push(warning);
         }
     }
@@ -172,6 +185,7 @@ fn listener(section: &Section<'_>, keys: &mut Keys<'_>) -> Listener {
         binds: keys.required_list("bind", value::bind),
         vlan: keys.value_in(&Mode::ON_INTERFACE, "vlan", |text| number(text, 1..=4094)),
         downstreams: downstreams(keys),
+        policy: keys.value("policy", choice).unwrap_or_default(),
         source: keys
             .value("source", choice)
             .unwrap_or(Source::default_of(mode)),

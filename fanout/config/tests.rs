@@ -67,7 +67,7 @@ fn the_example_shows_every_key_and_its_default() {
     assert_eq!(config.interfaces[0].channels.take(), Some(1));
     assert_eq!(config, good(EXAMPLE));
     let keys = "log_level metrics_file metrics_interval xdp zero_copy busy_poll cpus mtu channels mode \
-                interface bind vlan downstream.vector-1 weight.vector-1 source max_packet_size health \
+                interface bind vlan downstream.vector-1 weight.vector-1 policy source max_packet_size health \
                 health_interval health_timeout health_failures resolve_interval";
     for key in keys.split(' ') {
         let begin = format!("\n{key} = ");
@@ -127,6 +127,7 @@ fn defaults() {
                 target: Target::Address("10.0.0.2:514".parse().unwrap()),
                 weight: 1,
             }],
+            policy: Policy::RoundRobin,
             source: Source::Keep,
             max_packet_size: None,
             workers: None,

@@ -10,7 +10,7 @@ use std::{
 
 use log::LevelFilter;
 
-use super::{BusyPoll, Check, Cpus, Mode, Source, Target, Xdp, ZeroCopy};
+use super::{BusyPoll, Check, Cpus, Mode, Policy, Source, Target, Xdp, ZeroCopy};
 
 /// The largest CPU number plus one that `sched_setaffinity`'s `cpu_set_t` holds.
 const CPU_SETSIZE: u64 = 1024;
@@ -64,6 +64,14 @@ impl Choice for Mode {
         (Self::TcEbpf.name(), Self::TcEbpf),
         (Self::Xdp.name(), Self::Xdp),
         (Self::Userspace.name(), Self::Userspace),
+    ];
+}
+
+impl Choice for Policy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("round_robin", Self::RoundRobin),
+        ("source_hash", Self::SourceHash),
+        ("replicate", Self::Replicate),
     ];
 }
 

@@ -5,7 +5,10 @@ use std::{
     ops::Range,
 };
 
-use fanout_ebpf::abi::{BindKey, IPV4_MAPPED};
+use fanout_ebpf::{
+    abi::{BindKey, IPV4_MAPPED},
+    sender,
+};
 
 use super::NextHop;
 use crate::{
@@ -98,11 +101,23 @@ impl<'c> Datagram<'c> {
         }
     }
 
+    /// The place of who sent it.
+    #[inline]
+    pub(super) fn place(&self) -> u32 {
+        match &self.ip {
+            Ip::V4(ip) => sender::place_v4(ip.addresses().source),
+            Ip::V6(ip) => sender::place_v6(ip.addresses().source),
+        }
+    }
+
     /// Rewrites it for `next_hop`, or leaves it as it is. Returns where it lies in the chunk, with its new
     /// Ethernet header.
     #[inline]
     pub(super) fn redirect(&mut self, next_hop: &NextHop) -> Result<Range<usize>, DropReason> {
         let ip = self.ip();
+        if ip.len() > next_hop.mtu {
+            return Err(DropReason::TooBig);
+        }
         let ethernet = &next_hop.ethernet;
         let Some(start) = ip.start.checked_sub(ethernet.as_bytes().len()) else {
             return Err(DropReason::TooBig);

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use fanout_ebpf::abi::BindKey;
+use fanout_ebpf::abi::{BindKey, Policy};
 
 use super::EthernetHeader;
 use crate::{
@@ -29,32 +29,80 @@ pub struct Listener {
     slot: usize,
     /// The downstreams that are usable now.
     next_hops: Vec<NextHop>,
-    /// Whose turn it is after whose: indices of `next_hops`.
+    policy: Policy,
+    /// Indices of `next_hops`, as the policy takes them.
     turns: Vec<u16>,
     /// The worker's own.
     pub counters: Arc<ListenerCounters>,
 }
 
 impl Listener {
-    /// A listener whose datagrams go to `next_hops`, to each by its weight.
+    /// A listener whose datagrams go to `next_hops`, to each by its weight, as `policy` says.
     #[must_use]
-    pub fn new(slot: u32, next_hops: Vec<(u8, NextHop)>, counters: Arc<ListenerCounters>) -> Self {
-        let (weights, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
+    pub fn new(
+        slot: u32,
+        policy: Policy,
+        next_hops: Vec<(u8, NextHop)>,
+        counters: Arc<ListenerCounters>,
+    ) -> Self {
+        let members = next_hops
+            .iter()
+            .map(|(weight, hop)| (*weight, hop.destination));
+        let members: Vec<_> = members.collect();
         Self {
             slot: slot as usize,
-            turns: balance::turns(&weights),
-            next_hops,
+            policy,
+            turns: balance::schedule(policy, &members),
+            next_hops: next_hops.into_iter().map(|(_, hop)| hop).collect(),
             counters,
         }
     }
 
-    /// The downstream whose turn it is.
+    /// The downstream whose turn it is, or who is at the sender's place.
     #[inline]
-    pub(super) fn next(&self, cursors: &mut Cursors) -> Option<&NextHop> {
-        let turn = *cursors.next(self.slot, &self.turns)?;
-        self.next_hops.get(usize::from(turn))
+    pub(super) fn next(
+        &self,
+        cursors: &mut Cursors,
+        place: impl FnOnce() -> u32,
+    ) -> Option<&NextHop> {
+        let turn = if self.policy == Policy::SourceHash {
+            balance::at(place(), &self.turns)
+        } else {
+            cursors.next(self.slot, &self.turns)
+        };
+        self.next_hops.get(usize::from(*turn?))
+    }
+
+    /// All that get a copy of each datagram. `None`: it goes to one.
+    #[inline]
+    pub(super) fn copies(&self) -> Option<Copies<'_>> {
+        (self.policy == Policy::Replicate).then(|| Copies {
+            turns: self.turns.iter(),
+            next_hops: &self.next_hops,
+        })
     }
 }
+
+/// Who gets a copy of a datagram, one after the other.
+#[derive(Clone, Debug)]
+pub struct Copies<'t> {
+    turns: std::slice::Iter<'t, u16>,
+    next_hops: &'t [NextHop],
+}
+
+impl<'t> Iterator for Copies<'t> {
+    type Item = &'t NextHop;
+
+    fn next(&mut self) -> Option<&'t NextHop> {
+        self.next_hops.get(usize::from(*self.turns.next()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.turns.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Copies<'_> {}
 
 /// A usable downstream, with all that a rewrite needs.
 #[derive(Clone, Debug)]
@@ -89,6 +137,13 @@ impl Table {
     pub fn new(binds: Vec<(BindKey, usize)>, listeners: Vec<Listener>) -> Self {
         let binds = binds.into_iter().collect();
         Self { binds, listeners }
+    }
+
+    /// Whether any listener replicates.
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        let mut policies = self.listeners.iter().map(|listener| listener.policy);
+        policies.any(|policy| policy == Policy::Replicate)
     }
 
     /// The listener of a destination: that of the exact address, else that of the wildcard.

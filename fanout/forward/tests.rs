@@ -8,7 +8,7 @@ mod verdicts;
 
 use std::ops::Range;
 
-use fanout_ebpf::abi::BindKey;
+use fanout_ebpf::abi::{BindKey, Policy};
 
 use super::*;
 
@@ -46,7 +46,7 @@ impl Chunk {
         let table = table(vec![next_hop]);
         match self.verdict(&table) {
             Verdict::Forward { packet, .. } => Some(&self.bytes[packet]),
-            Verdict::Drop { .. } | Verdict::NotOurs => None,
+            Verdict::Replicate { .. } | Verdict::Drop { .. } | Verdict::NotOurs => None,
         }
     }
 
@@ -71,7 +71,12 @@ fn key(bind: &str, vlan: Option<u16>) -> BindKey {
 
 fn listener(next_hops: Vec<NextHop>) -> Listener {
     let next_hops = next_hops.into_iter().map(|next_hop| (1, next_hop));
-    Listener::new(0, next_hops.collect(), std::sync::Arc::default())
+    Listener::new(
+        0,
+        Policy::RoundRobin,
+        next_hops.collect(),
+        std::sync::Arc::default(),
+    )
 }
 
 /// With its source kept and without a tag.

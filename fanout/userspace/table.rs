@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use fanout_ebpf::abi::Policy;
+
 use crate::{
     balance::{self, Cursors},
     metrics::DownstreamCounters,
@@ -18,7 +20,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) next_hops: Vec<NextHop>,
-    /// Indices of `next_hops`.
+    policy: Policy,
+    /// Indices of `next_hops`, as the policy takes them.
     turns: Vec<u16>,
 }
 
@@ -61,25 +64,59 @@ pub(super) struct News {
 }
 
 impl Table {
-    pub(super) fn new(next_hops: Vec<(u8, NextHop)>) -> Self {
-        let (weights, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
+    pub(super) fn new(policy: Policy, next_hops: Vec<((u8, SocketAddr), NextHop)>) -> Self {
+        let (members, next_hops): (Vec<_>, Vec<_>) = next_hops.into_iter().unzip();
         Self {
-            turns: balance::turns(&weights),
+            policy,
+            turns: balance::schedule(policy, &members),
             next_hops,
         }
     }
 
-    /// The index of the downstream whose turn it is, which gets one datagram more in this batch.
+    /// Whose turn it is, or who is at the place of a sender: which of `next_hops`.
     #[inline]
-    pub(super) fn choose(&mut self, cursors: &mut Cursors) -> Option<u16> {
-        let choice = *cursors.next(0, &self.turns)?;
-        self.next_hops.get_mut(usize::from(choice))?.count += 1;
-        Some(choice)
+    pub(super) fn choose(
+        &self,
+        cursors: &mut Cursors,
+        place: impl FnOnce() -> Option<u32>,
+    ) -> Option<u16> {
+        let choice = if self.policy == Policy::SourceHash {
+            balance::at(place()?, &self.turns)
+        } else {
+            cursors.next(0, &self.turns)
+        };
+        choice.copied()
+    }
+
+    /// How many get a copy of each datagram; 0: it goes to one.
+    #[inline]
+    pub(super) fn copies(&self) -> usize {
+        if self.policy == Policy::Replicate {
+            self.turns.len()
+        } else {
+            0
+        }
+    }
+
+    /// Who gets the copy with this number.
+    #[inline]
+    pub(super) fn copy(&self, number: usize) -> Option<u16> {
+        self.turns.get(number).copied()
+    }
+
+    /// Has a downstream get one datagram more in this batch.
+    #[inline]
+    pub(super) fn count(&mut self, next_hop: u16) {
+        if let Some(next_hop) = self.next_hops.get_mut(usize::from(next_hop)) {
+            next_hop.count += 1;
+        }
     }
 
     /// Takes those that refused out of turn; the next table brings them back.
     pub(super) fn retire_refused(&mut self) {
-        let Self { next_hops, turns } = self;
+        let Self {
+            next_hops, turns, ..
+        } = self;
         let is_usable = |&turn: &u16| {
             let next_hop = next_hops.get(usize::from(turn));
             next_hop.is_some_and(|hop| !hop.news.refused.load(Relaxed))

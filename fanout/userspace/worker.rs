@@ -3,10 +3,13 @@
 //! something, and logs nothing.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
+
+use fanout_ebpf::sender;
 
 use super::{
     BATCH,
@@ -140,22 +143,40 @@ impl Forwarder {
                 bytes += payload.len() + self.overhead;
                 if payload.len() + self.overhead > self.max_packet_size {
                     self.counters.count_drop(DropReason::TooBig);
-                } else if let Some(next_hop) = self.table.choose(&mut self.cursors) {
-                    batch.push(Datagram {
-                        payload,
-                        message,
-                        next_hop,
-                    });
-                    if batch.is_full() {
-                        self.send(&mut batch, inbound);
+                    continue;
+                }
+                let datagram = |next_hop| Datagram {
+                    payload,
+                    message,
+                    next_hop,
+                };
+                let copies = self.table.copies();
+                if copies == 0 {
+                    let place = || inbound.source(message.into()).map(place);
+                    match self.table.choose(&mut self.cursors, place) {
+                        Some(choice) => self.put(datagram(choice), &mut batch, inbound),
+                        None => self.counters.count_drop(DropReason::NoDownstream),
                     }
-                } else {
-                    self.counters.count_drop(DropReason::NoDownstream);
+                }
+                for number in 0..copies {
+                    // None where one was taken out of turn meanwhile.
+                    if let Some(copy) = self.table.copy(number) {
+                        self.put(datagram(copy), &mut batch, inbound);
+                    }
                 }
             }
         }
         self.counters.received.count_all(datagrams, bytes);
         self.send(&mut batch, inbound);
+    }
+
+    #[inline]
+    fn put<'b>(&mut self, datagram: Datagram<'b>, batch: &mut Batch<'b>, inbound: &Inbound<BATCH>) {
+        self.table.count(datagram.next_hop);
+        batch.push(datagram);
+        if batch.is_full() {
+            self.send(batch, inbound);
+        }
     }
 
     fn send(&mut self, batch: &mut Batch<'_>, inbound: &Inbound<BATCH>) {
@@ -173,5 +194,12 @@ impl Forwarder {
         if refused {
             self.table.retire_refused();
         }
+    }
+}
+
+fn place(sender: SocketAddr) -> u32 {
+    match sender.ip() {
+        IpAddr::V4(ip) => sender::place_v4(ip.octets()),
+        IpAddr::V6(ip) => sender::place_v6(ip.octets()),
     }
 }

@@ -27,6 +27,8 @@ use crate::{
 /// Entries of the fill ring: as many as the RX ring and a NIC's own ring together may hold.
 pub const FILL_SIZE: u32 = 8192;
 const RX_SIZE: u32 = 8192;
+/// Frames that stay out of the fill ring where packets are copied: as many as one port may have under way.
+const SPARE: usize = TX_SIZE as usize;
 const TX_SIZE: u32 = 2048;
 /// Every frame in the TX ring has its place here, so a completion never waits for room.
 const COMPLETION_SIZE: u32 = 2048;
@@ -45,7 +47,8 @@ const RETRY: Duration = Duration::from_millis(10);
 /// The port of frames that the kernel has to receive into.
 const RECEIVE: Port = Port::MAX;
 
-/// Opens the socket of an interface's RX queue, with `umem` as its packet memory.
+/// Opens the socket of an interface's RX queue, with `umem` as its packet memory; with frames to spare where packets
+/// are to be `copies` of others.
 ///
 /// # Errors
 /// Those of each call, with its name.
@@ -54,8 +57,9 @@ pub fn open(
     queue: QueueId,
     umem: &mut Umem,
     zero_copy: ZeroCopy,
+    copies: bool,
 ) -> io::Result<(Receive, Transmit)> {
-    let mut open = |how| once_free(|| bound(ifindex, queue, umem, how));
+    let mut open = |how| once_free(|| bound(ifindex, queue, umem, how, copies));
     match zero_copy {
         ZeroCopy::Off => open(Bind::Copy),
         ZeroCopy::On => open(Bind::ZeroCopy),
@@ -94,18 +98,21 @@ fn bound(
     queue: QueueId,
     umem: &mut Umem,
     how: Bind<'_>,
+    copies: bool,
 ) -> io::Result<(Receive, Transmit)> {
     let fd = Arc::new(xdp::open()?);
     umem.register(fd.as_fd())?;
     let mut receive = Receive {
         fill: Producer::map(fd.as_fd(), Ring::Fill, FILL_SIZE)?,
         rx: Consumer::map(fd.as_fd(), Ring::Rx, RX_SIZE)?,
+        spare: 0,
         invalid: 0,
         fd: fd.clone(),
     };
     let transmit = Transmit::map(fd.clone())?;
     // Before the socket is bound: the program may send packets to it from then on, and a driver that
     // finds no frames then need not look again (igb).
+    receive.spare_for_copies(copies);
     receive.fill(umem);
     if let Err(error) = xdp::bind(fd.as_fd(), ifindex.0, queue.0, how) {
         umem.reclaim_all(RECEIVE);
@@ -143,6 +150,8 @@ fn tune(fd: BorrowedFd<'_>) {
 pub struct Receive {
     fill: Producer<u64>,
     rx: Consumer<xdp_desc>,
+    /// Frames that it leaves free.
+    spare: usize,
     /// Descriptors that named no frame the kernel had.
     invalid: u64,
     /// Last: a mapped ring keeps its socket alive.
@@ -189,15 +198,21 @@ impl Receive {
         }
     }
 
+    /// Leaves frames free for copies of packets from now on, or none. Those that the kernel has come back with
+    /// packets.
+    pub fn spare_for_copies(&mut self, any: bool) {
+        self.spare = if any { SPARE } else { 0 };
+    }
+
     /// Lets the kernel reuse the RX ring's entries that were read.
     pub fn release(&mut self) {
         self.rx.release();
     }
 
-    /// Puts a frame into the fill ring for the next [`refill`](Self::refill); if that is full, it is
-    /// free.
+    /// Puts a frame into the fill ring for the next [`refill`](Self::refill); if that is full, or too few
+    /// are to spare, it is free.
     pub fn supply(&mut self, umem: &mut Umem, frame: Frame) {
-        if self.fill.reserve(1) == 0 {
+        if umem.free_frames() < self.spare || self.fill.reserve(1) == 0 {
             umem.give_back(frame);
         } else {
             // There is room: reserved above.
@@ -205,8 +220,8 @@ impl Receive {
         }
     }
 
-    /// Gives the kernel what was supplied and what is free, as much as the fill ring takes, and wakes it
-    /// if it asks.
+    /// Gives the kernel what was supplied and what is free but for the spare ones, as much as the fill ring takes,
+    /// and wakes it if it asks.
     pub fn refill(&mut self, umem: &mut Umem) {
         self.fill(umem);
         if self.fill.needs_wakeup() {
@@ -216,10 +231,12 @@ impl Receive {
     }
 
     fn fill(&mut self, umem: &mut Umem) {
-        while self.fill.reserve(1) > 0
+        while umem.free_frames() > self.spare
+            && self.fill.reserve(1) > 0
             && let Some(frame) = umem.take()
         {
-            self.supply(umem, frame);
+            // There is room: reserved above.
+            let _ = self.fill.write(umem.lend(frame, RECEIVE));
         }
         self.fill.submit();
     }

@@ -6,7 +6,7 @@
 //! Free + with the kernel + in hand is [`FRAMES`], always.
 #![expect(unsafe_code, reason = "a frame in hand is borrowed as a slice")]
 
-use std::{io, os::fd::BorrowedFd, ptr::NonNull};
+use std::{io, ops::Range, os::fd::BorrowedFd, ptr::NonNull};
 
 use super::mmap::Mmap;
 use crate::sys;
@@ -150,6 +150,19 @@ impl Umem {
         // SAFETY: a token is one of a kind, and as long as it exists the kernel does not have the
         // frame (`lend` consumes it); the borrow of `self` keeps `bytes_mut` out.
         unsafe { chunk.as_ref() }
+    }
+
+    /// Copies a range of one frame to the same place of another.
+    pub fn copy(&mut self, from: &Frame, to: &mut Frame, range: Range<usize>) {
+        // SAFETY: a frame's index is below FRAMES, so the pointer stays in `area`.
+        let source = unsafe { self.start.add(usize::from(from.0)) };
+        // SAFETY: as in `bytes`, and tokens of two frames: `bytes_mut` below is of other memory.
+        let source = unsafe { source.as_ref() };
+        if let Some(source) = source.get(range.clone())
+            && let Some(copy) = self.bytes_mut(to).get_mut(range)
+        {
+            copy.copy_from_slice(source);
+        }
     }
 
     /// The bytes of a frame, to write.

@@ -34,6 +34,7 @@ mod mutation;
 mod names;
 mod overload;
 mod pass;
+mod policies;
 mod prober;
 mod program;
 mod queues;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         golden::register,
         listeners::register,
         queues::register,
+        policies::register,
         xdp::register,
         tc::register,
         hotpath::register,

@@ -11,7 +11,7 @@ use fanout::{
     wire::ethernet::EthernetHeader,
 };
 use fanout_ebpf::{
-    abi::{Bind, BindKey, DropReason, Egress, NextHop, PassReason, Way},
+    abi::{Bind, BindKey, DropReason, Egress, NextHop, PassReason, Policy, Way},
     frame,
     parse::parse,
 };
@@ -85,6 +85,7 @@ fn binds() -> Vec<(BindKey, Bind)> {
             listener,
             max_packet_size: MAX_PACKET_SIZE,
             way: Way::AfXdp,
+            policy: Policy::RoundRobin,
         };
         (BindKey::new(address, vlan), bind)
     };
@@ -235,6 +236,7 @@ fn puts_and_takes_tags() {
             listener,
             max_packet_size: MAX_PACKET_SIZE,
             way,
+            policy: Policy::RoundRobin,
         };
         (BindKey::new(address, vlan), bind)
     };

@@ -44,7 +44,7 @@ fn table() {
         check(&text, &errors);
         count += 1;
     }
-    assert_eq!(count, 26);
+    assert_eq!(count, 27);
 }
 
 /// Each value of `key` in `section` gets the same answer.

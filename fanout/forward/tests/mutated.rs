@@ -119,6 +119,7 @@ fn check(batch: &mut Batch<'_, '_>, chunk: &mut Chunk, before: &[u8], seen: &mut
             ip,
             ..
         } => (next_hop, packet, ip),
+        Verdict::Replicate { .. } => panic!("no such listener"),
     };
     seen.forwarded += 1;
 

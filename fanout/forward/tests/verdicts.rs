@@ -129,7 +129,7 @@ fn other_destinations_are_not_ours() {
 fn port_of(table: &Table, destination: &str) -> Option<u16> {
     match Chunk::new(&to(destination, None).to_bytes()).verdict(table) {
         Verdict::Forward { next_hop, .. } => Some(next_hop.destination.port()),
-        Verdict::Drop { .. } | Verdict::NotOurs => None,
+        Verdict::Replicate { .. } | Verdict::Drop { .. } | Verdict::NotOurs => None,
     }
 }
 

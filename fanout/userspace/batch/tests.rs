@@ -2,6 +2,8 @@
 
 use std::{fs::File, sync::Arc};
 
+use fanout_ebpf::abi::Policy;
+
 use super::*;
 use crate::{
     balance::Cursors,
@@ -39,9 +41,10 @@ fn table(weights: &[u8]) -> Table {
             count: 0,
             place: 0,
         };
-        (weight, next_hop)
+        ((weight, ([127, 0, 0, 1], 1).into()), next_hop)
     };
-    Table::new(weights.iter().map(next_hop).collect())
+    let next_hops = weights.iter().map(next_hop);
+    Table::new(Policy::RoundRobin, next_hops.collect())
 }
 
 /// Downstream by downstream, and within one as they came; whatever the weights.
@@ -53,7 +56,8 @@ fn orders_by_downstream() {
         let (mut batch, mut cursors) = (Batch::default(), Cursors::default());
         let mut expected = Vec::new();
         for (message, payload) in (0..).zip(bytes.chunks(1)) {
-            let next_hop = table.choose(&mut cursors).unwrap();
+            let next_hop = table.choose(&mut cursors, || None).unwrap();
+            table.count(next_hop);
             expected.push((next_hop, message));
             batch.push(Datagram {
                 payload,
@@ -81,6 +85,8 @@ fn who_refused_has_no_turn() {
     refused.store(true, std::sync::atomic::Ordering::Relaxed);
     table.retire_refused();
     let mut cursors = Cursors::default();
-    let turns: Vec<_> = (0..4).filter_map(|_| table.choose(&mut cursors)).collect();
+    let turns: Vec<_> = (0..4)
+        .filter_map(|_| table.choose(&mut cursors, || None))
+        .collect();
     assert_eq!(turns, [0, 2, 0, 2]);
 }
