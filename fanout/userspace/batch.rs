@@ -2,10 +2,11 @@
 //! was, and then in order, downstream by downstream.
 
 use super::table::NextHop;
-use crate::sys::datagram::Received;
+use crate::{config::MAX_DOWNSTREAMS, sys::datagram::Received};
 
-/// Most datagrams that are put in order at a time.
+/// Most datagrams that are put in order at a time: as many as one has copies at most.
 pub(super) const DATAGRAMS: usize = 1024;
+const _: () = assert!(DATAGRAMS >= MAX_DOWNSTREAMS);
 
 /// One datagram.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,14 +41,16 @@ pub(super) fn cut<'b>(message: &Received<'b>) -> impl Iterator<Item = &'b [u8]> 
 pub(super) struct Batch<'b>(heapless::Vec<Datagram<'b>, DATAGRAMS>);
 
 impl<'b> Batch<'b> {
-    /// Adds one; there is room unless [`is_full`](Self::is_full).
+    /// Adds one; whether there is room says [`room`](Self::room).
     #[inline]
     pub(super) fn push(&mut self, datagram: Datagram<'b>) {
         let _ = self.0.push(datagram);
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.0.is_full()
+    /// How many more it takes.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        DATAGRAMS - self.0.len()
     }
 
     /// Takes all out, downstream by downstream, those of one in the order in which they came.

@@ -88,7 +88,7 @@ impl Table {
         choice.copied()
     }
 
-    /// How many get a copy of each datagram; 0: it goes to one.
+    /// How many get a copy of each datagram, at most as many as a batch has room for; 0: it goes to one.
     #[inline]
     pub(super) fn copies(&self) -> usize {
         if self.policy == Policy::Replicate {
@@ -112,15 +112,29 @@ impl Table {
         }
     }
 
-    /// Takes those that refused out of turn; the next table brings them back.
+    /// Takes those that refused out of turn; the next table brings them back. Their senders go to whoever is
+    /// next in the row: the others keep their places, and theirs.
     pub(super) fn retire_refused(&mut self) {
         let Self {
-            next_hops, turns, ..
+            next_hops,
+            policy,
+            turns,
         } = self;
         let is_usable = |&turn: &u16| {
             let next_hop = next_hops.get(usize::from(turn));
             next_hop.is_some_and(|hop| !hop.news.refused.load(Relaxed))
         };
-        turns.retain(is_usable);
+        match turns.iter().copied().find(is_usable) {
+            Some(mut next) if *policy == Policy::SourceHash => {
+                for turn in turns.iter_mut().rev() {
+                    if is_usable(turn) {
+                        next = *turn;
+                    } else {
+                        *turn = next;
+                    }
+                }
+            }
+            _ => turns.retain(is_usable),
+        }
     }
 }

@@ -150,18 +150,21 @@ impl Forwarder {
                     message,
                     next_hop,
                 };
+                // Whoever refuses what is sent now is out of turn afterwards: not between two copies.
+                if batch.room() < self.table.copies().max(1) {
+                    self.send(&mut batch, inbound);
+                }
                 let copies = self.table.copies();
                 if copies == 0 {
                     let place = || inbound.source(message.into()).map(place);
                     match self.table.choose(&mut self.cursors, place) {
-                        Some(choice) => self.put(datagram(choice), &mut batch, inbound),
+                        Some(choice) => self.put(datagram(choice), &mut batch),
                         None => self.counters.count_drop(DropReason::NoDownstream),
                     }
                 }
                 for number in 0..copies {
-                    // None where one was taken out of turn meanwhile.
                     if let Some(copy) = self.table.copy(number) {
-                        self.put(datagram(copy), &mut batch, inbound);
+                        self.put(datagram(copy), &mut batch);
                     }
                 }
             }
@@ -171,12 +174,9 @@ impl Forwarder {
     }
 
     #[inline]
-    fn put<'b>(&mut self, datagram: Datagram<'b>, batch: &mut Batch<'b>, inbound: &Inbound<BATCH>) {
+    fn put<'b>(&mut self, datagram: Datagram<'b>, batch: &mut Batch<'b>) {
         self.table.count(datagram.next_hop);
         batch.push(datagram);
-        if batch.is_full() {
-            self.send(batch, inbound);
-        }
     }
 
     fn send(&mut self, batch: &mut Batch<'_>, inbound: &Inbound<BATCH>) {

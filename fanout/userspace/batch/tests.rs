@@ -2,7 +2,7 @@
 
 use std::{fs::File, sync::Arc};
 
-use fanout_ebpf::abi::Policy;
+use fanout_ebpf::{abi::Policy, sender};
 
 use super::*;
 use crate::{
@@ -32,19 +32,23 @@ fn an_empty_datagram_is_one() {
 }
 
 fn table(weights: &[u8]) -> Table {
-    let next_hop = |&weight: &u8| {
-        let next_hop = NextHop {
-            socket: Arc::new(File::open("/dev/null").unwrap().into()),
-            way: Way::Raw(([127, 0, 0, 1], 1).into()),
-            counters: Arc::default(),
-            news: Arc::default(),
-            count: 0,
-            place: 0,
-        };
-        ((weight, ([127, 0, 0, 1], 1).into()), next_hop)
+    table_by(Policy::RoundRobin, weights)
+}
+
+fn table_by(policy: Policy, weights: &[u8]) -> Table {
+    let next_hop = || NextHop {
+        socket: Arc::new(File::open("/dev/null").unwrap().into()),
+        way: Way::Raw(([127, 0, 0, 1], 1).into()),
+        counters: Arc::default(),
+        news: Arc::default(),
+        count: 0,
+        place: 0,
     };
-    let next_hops = weights.iter().map(next_hop);
-    Table::new(Policy::RoundRobin, next_hops.collect())
+    let next_hops = (1..).zip(weights).map(|(port, weight)| {
+        let address = ([127, 0, 0, 1], port).into();
+        ((*weight, address), next_hop())
+    });
+    Table::new(policy, next_hops.collect())
 }
 
 /// Downstream by downstream, and within one as they came; whatever the weights.
@@ -89,4 +93,37 @@ fn who_refused_has_no_turn() {
         .filter_map(|_| table.choose(&mut cursors, || None))
         .collect();
     assert_eq!(turns, [0, 2, 0, 2]);
+}
+
+/// The others keep their senders, and who refused leaves none without a downstream.
+#[test]
+fn who_refused_leaves_only_its_own_senders_to_others() {
+    let mut table = table_by(Policy::SourceHash, &[1, 1, 1]);
+    let choices = |table: &Table| {
+        let mut cursors = Cursors::default();
+        let at = |place| table.choose(&mut cursors, || Some(place));
+        (0..sender::PLACES).map(at).collect::<Vec<_>>()
+    };
+    let before = choices(&table);
+    let refused = &table.next_hops[1].news.refused;
+    refused.store(true, std::sync::atomic::Ordering::Relaxed);
+    table.retire_refused();
+    let mut taken_over = [0; 3];
+    for (was, is) in before.into_iter().zip(choices(&table)) {
+        let is = is.unwrap();
+        if was == Some(1) {
+            taken_over[usize::from(is)] += 1;
+        } else {
+            assert_eq!(was, Some(is));
+        }
+    }
+    let [first, none, third] = taken_over;
+    assert_eq!(none, 0);
+    assert!(first > 400 && third > 400, "not shared: {taken_over:?}");
+    for next_hop in &table.next_hops {
+        let refused = &next_hop.news.refused;
+        refused.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    table.retire_refused();
+    assert!(choices(&table).iter().all(Option::is_none));
 }
