@@ -70,11 +70,11 @@ impl Worker {
         let mut idle = Idle::new(self.busy_poll);
         loop {
             self.collect_mail(&mut table);
-            let received = self.forward_batch(&table, &mut cursors);
+            let packets = self.forward_batch(&table, &mut cursors);
             self.flush_ports();
             self.receive.refill(&mut self.umem);
             self.inbox.show_free_frames(self.umem.free_frames());
-            if received > 0 {
+            if packets > 0 {
                 idle.end();
             } else if self.inbox.mailbox.is_stopped() || idle.wait(&self.receive).is_err() {
                 // Stopped, and nothing left to send. (poll(2) fails on a bad descriptor only.)
@@ -98,15 +98,16 @@ impl Worker {
         }
     }
 
-    /// Receives up to a batch and sends each packet on its way. Returns how many came.
+    /// Receives up to a batch and sends each packet on its way. Returns how many came, copies included: those fill
+    /// a batch as well, so that frames to spare and the TX rings hold it.
     fn forward_batch(&mut self, table: &Table, cursors: &mut Cursors) -> usize {
         let mut batch = Batch::new(table, cursors);
         let mut unsent = raw::Packets::new();
-        let mut received = 0;
-        while received < BATCH
+        let mut packets = 0;
+        while packets < BATCH
             && let Some(Received { mut frame, packet }) = self.receive.next(&mut self.umem)
         {
-            received += 1;
+            packets += 1;
             match batch.forward(self.umem.bytes_mut(&mut frame), packet.clone()) {
                 Verdict::Forward {
                     listener,
@@ -130,6 +131,7 @@ impl Worker {
                     ip_len,
                 } => {
                     listener.counters.received.count(ip_len);
+                    packets += copies.len();
                     self.replicate(frame, &packet, listener, copies, &mut unsent);
                 }
                 Verdict::Drop {
@@ -146,7 +148,7 @@ impl Worker {
         }
         self.receive.release();
         self.send_raw(&mut unsent);
-        received
+        packets
     }
 
     /// Hands a rewritten packet to the way out that its next hop has.

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use crate::{
     common::{
         delivery::{self, Delivery},
-        fanout::{Fanout, wait_for},
-        mode::{AF_XDP, TC, XDP},
+        fanout::{Fanout, Reloaded, wait_for},
+        metrics::Metrics,
+        mode::{self, AF_XDP, TC, XDP},
         sender::Traffic,
         topology::{self, Family, INTERFACE, Shape, Topology},
     },
@@ -29,6 +30,15 @@ pub fn register(suite: &mut Suite) {
         every_policy(&network, USERSPACE);
         replicate(&network, USERSPACE);
     });
+    for (name, mode) in [
+        ("policies::drain_af_xdp", &mode::AF_XDP),
+        ("policies::drain_tc_ebpf", &mode::TC),
+        ("policies::drain_xdp", &mode::XDP),
+        ("policies::drain_userspace", &mode::USERSPACE),
+    ] {
+        suite.test_when(name, &["ethtool"], || Ok(()), move || drain(mode.keys));
+    }
+    suite.test("policies::replicate_a_burst", replicate_a_burst);
     suite.test("policies::replicate_to_rings_and_raw_sockets", || {
         replicate(&topology::k3s(Shape::default()), AF_XDP.keys);
         replicate(&topology::other_interface(Shape::default()), AF_XDP.keys);
@@ -141,4 +151,76 @@ fn replicate(network: &Topology, keys: &str) {
         assert_eq!(metrics.dropped("syslog"), 0, "{}", metrics.text);
         fanout.stop();
     }
+}
+
+/// While datagrams have a turn of each weight that a reload gives; one of 0 leaves its downstream up and counted.
+fn drain(keys: &str) {
+    let family = Family::V4;
+    let network = topology::other_interface(Shape::default()).with_gro();
+    let traffic = Traffic::new(network.target(family), 10_000);
+    let fanout = Fanout::start(&network.host, &config(&network, family, [1, 2, 7], keys));
+    let mut totals = [0; 3];
+    let mut received = 0;
+    for weights in [[3, 0, 1], [1, 1, 3]] {
+        let config = config(&network, family, weights, keys);
+        assert_eq!(fanout.reload(&config), Reloaded::Done);
+        let delivery = delivery::of(&network, family, &traffic);
+        delivery.assert_complete();
+        received += delivery.sent.count();
+        let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+        let counts = counts(&delivery);
+        for ((total, count), weight) in totals.iter_mut().zip(counts).zip(weights) {
+            let share = u64::from(weight) * delivery.sent.count() / sum;
+            // From one config to the next a cycle may be cut short.
+            let cut = if weight > 0 { 2 } else { 0 };
+            assert!(count.abs_diff(share) <= cut, "{weights:?}: {delivery}");
+            *total += count;
+        }
+        assert_counted(&fanout.metrics_at_rest("syslog", received), totals);
+    }
+    let config = config(&network, family, [0, 0, 0], keys);
+    assert_eq!(fanout.reload(&config), Reloaded::Done);
+    let dropped = traffic.send(&network.sender.namespace).count();
+    let metrics = fanout.metrics_at_rest("syslog", received + dropped);
+    assert_counted(&metrics, totals);
+    let labels = [("reason", "no_downstream")];
+    let counted = metrics.sum("fanout_dropped_packets_total", &labels);
+    assert_eq!(counted, dropped, "{}", metrics.text);
+    fanout.wait_for_log("have weight 0");
+    fanout.wait_for_log("no downstream left");
+    fanout.stop();
+}
+
+/// Each downstream is up and was sent its part of `totals`.
+fn assert_counted(metrics: &Metrics, totals: [u64; 3]) {
+    for (total, i) in totals.into_iter().zip(0..) {
+        let name = format!("{i}");
+        let labels = [("downstream", name.as_str())];
+        let forwarded = metrics.sum("fanout_forwarded_packets_total", &labels);
+        let up = metrics.sum("fanout_downstream_up", &labels);
+        assert_eq!((forwarded, up), (total, 1), "{}", metrics.text);
+    }
+}
+
+/// More copies of what waits for the worker than there are frames and places in the TX ring.
+fn replicate_a_burst() {
+    let family = Family::V4;
+    let network = topology::k3s(Shape {
+        receivers: 10,
+        ..Shape::default()
+    });
+    let config = network.config(family) + "policy = replicate\n";
+    let fanout = Fanout::start(&network.host, &config);
+    let traffic = Traffic::new(network.target(family), 1000);
+    let receivers = network.downstreams(family);
+    let delivery = delivery::with(&receivers, |_| {
+        fanout.signal(libc::SIGSTOP);
+        let sent = traffic.send(&network.sender.namespace);
+        fanout.signal(libc::SIGCONT);
+        sent
+    });
+    let whole = vec![delivery.sent.count(); receivers.len()];
+    assert_eq!(counts(&delivery), whole, "{}", fanout.metrics().text);
+    assert_eq!(delivery.bad_checksums, 0, "{delivery}");
+    fanout.stop();
 }
