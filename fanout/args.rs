@@ -15,12 +15,12 @@ exactly one downstream, in turn.
 
 Usage:
   fanout -c FILE     run in the foreground until SIGTERM or SIGINT
+  fanout check -c FILE [--json]    say what would happen on this host, and why
 
 Options:
-  -c, --config FILE  the config: INI; config.ini in the source is an example
-                     that explains every key
-  -h, --help         print this and exit
-  -V, --version      print the version and exit
+  -c, --config FILE  the config; config.ini in the source explains every key
+      --json         of check: for machines
+  -h, --help, -V, --version
 
 Signals:
   SIGTERM, SIGINT    stop: detach from the interfaces, remove the metrics file
@@ -28,7 +28,7 @@ Signals:
 
 Exit status:
   0  done
-  1  could not run, or stopped on a fault
+  1  could not run, or stopped on a fault; check: something would fail
   2  wrong usage or wrong config; nothing on the host was touched
 
 Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, and
@@ -42,6 +42,13 @@ pub enum Command {
     Run {
         /// The config file.
         config: PathBuf,
+    },
+    /// Look at the host.
+    Check {
+        /// The config file.
+        config: PathBuf,
+        /// Whether a machine is to read the answer.
+        json: bool,
     },
     /// Print [`HELP`].
     Help,
@@ -58,7 +65,7 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let mut args = lexopt::Parser::from_args(args);
-    let mut config = None;
+    let (mut config, mut check, mut json) = (None, false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Help),
@@ -72,7 +79,8 @@ where
                     return Err("more than one config file is given".into());
                 }
             }
-            // A subcommand would be a value before any option.
+            Long("json") => json = true,
+            Value(word) if word == "check" && !check => check = true,
             Value(word) => {
                 let word = word.display();
                 return Err(format!("unexpected '{word}': the config is -c FILE").into());
@@ -80,9 +88,11 @@ where
             other => return Err(other.unexpected()),
         }
     }
-    match config {
-        Some(config) => Ok(Command::Run { config }),
-        None => Err("no config file is given: -c FILE".into()),
+    let config = config.ok_or("no config file is given: -c FILE")?;
+    match check {
+        true => Ok(Command::Check { config, json }),
+        false if json => Err("--json is for check".into()),
+        false => Ok(Command::Run { config }),
     }
 }
 
@@ -110,6 +120,20 @@ mod tests {
             "--config=a.ini",
         ] {
             assert_eq!(command(line), run, "{line}");
+        }
+    }
+
+    #[test]
+    fn checks() {
+        for (line, json) in [
+            ("check -c a.ini", false),
+            ("-c a.ini check", false),
+            ("check --json -c a.ini", true),
+            ("--json -c a.ini check", true),
+        ] {
+            let config = PathBuf::from("a.ini");
+            let check = Command::Check { config, json };
+            assert_eq!(command(line), Ok(check), "{line}");
         }
     }
 
@@ -147,7 +171,12 @@ mod tests {
             ("--config=", "the config file's name is empty"),
             ("-c a -c b", "more than one config file is given"),
             ("a.ini", "unexpected 'a.ini': the config is -c FILE"),
-            ("check -c a", "unexpected 'check': the config is -c FILE"),
+            ("check", "no config file is given: -c FILE"),
+            (
+                "check check -c a",
+                "unexpected 'check': the config is -c FILE",
+            ),
+            ("-c a --json", "--json is for check"),
             ("-c a --verbose", "invalid option '--verbose'"),
             ("-x", "invalid option '-x'"),
         ] {

@@ -5,12 +5,31 @@
 //! ends. No file is left behind, and no privilege is needed to ask.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
+    net,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
 };
+
+use crate::link::IfIndex;
+
+/// The name of what is sent to `bind` by an interface, with a tag or without one.
+#[must_use]
+pub fn name(IfIndex(interface): IfIndex, vlan: Option<u16>, bind: net::SocketAddr) -> String {
+    format!("fanout:{interface}:{}:{bind}", vlan.unwrap_or_default())
+}
+
+/// Whether a living process has `name`, without asking for it.
+#[must_use]
+pub fn is_held(name: &str) -> bool {
+    let sockets = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
+    // The path comes last, with an @ for the zero that an abstract one begins with.
+    let wanted = format!(" @{name}");
+    sockets.lines().any(|line| line.ends_with(&wanted))
+}
 
 /// A name that is this process's as long as this lives.
 #[derive(Debug)]
@@ -41,7 +60,10 @@ mod tests {
         let claim = Claim::on(&name).unwrap();
         assert!(claim.is_some());
         assert!(Claim::on(&name).unwrap().is_none());
+        assert!(is_held(&name));
+        assert!(!is_held(&name[1..]));
         drop(claim);
+        assert!(!is_held(&name));
         assert!(Claim::on(&name).unwrap().is_some());
     }
 }

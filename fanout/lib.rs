@@ -30,6 +30,9 @@
 //! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
 //! own, and its datagrams another way ([`userspace`]).
 //!
+//! `fanout check` ([`check`]) looks at the host instead: it gathers [`facts`] and judges them by [`rules`], which
+//! also explain why the kernel refused a program at the start.
+//!
 //! Why it is so: the design's goals are exact round robin on each queue, no loss, and a hot path
 //! without allocation, lock, logging, panic, or a system call for each packet.
 
@@ -38,9 +41,11 @@ pub mod args;
 pub mod balance;
 pub mod bpf;
 pub mod btf;
+pub mod check;
 pub mod claim;
 pub mod config;
 pub mod events;
+pub mod facts;
 pub mod forward;
 pub mod health;
 pub mod in_kernel;
@@ -53,6 +58,7 @@ pub mod names;
 pub mod neighbor;
 pub mod netlink;
 pub mod roster;
+pub mod rules;
 pub mod service;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]

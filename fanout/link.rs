@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What the kernel tells of an interface (`RTM_NEWLINK`).
-type LinkMessage = Described<LinkHeader>;
+pub(crate) type LinkMessage = Described<LinkHeader>;
 
 // linux/if_link.h, linux/if_ether.h
 const IFLA_VLAN_ID: u16 = 1;
@@ -163,13 +163,13 @@ impl From<&LinkMessage> for Link {
 }
 
 /// The value of one of a link's informations; nothing if it has none of that kind.
-fn info(link_info: &[u8], wanted: u16) -> &[u8] {
+pub(crate) fn info(link_info: &[u8], wanted: u16) -> &[u8] {
     let found = attributes(link_info).find(|&(kind, _)| kind == wanted);
     found.map(|(_, value)| value).unwrap_or_default()
 }
 
 /// The id of an 802.1Q device; one of 802.1ad has another tag and counts as any other interface.
-fn vlan(data: &[u8]) -> Option<u16> {
+pub(crate) fn vlan(data: &[u8]) -> Option<u16> {
     if attributes(data).any(|(kind, value)| kind == IFLA_VLAN_PROTOCOL && value == ETH_P_8021AD_BE)
     {
         return None;
@@ -197,18 +197,9 @@ impl Losses {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn read(
-        connection: &mut Connection,
-        IfIndex(index): IfIndex,
-    ) -> Result<Option<Self>, Refusal> {
-        let mut request = LinkMessage::default();
-        request.header.index = index;
-        let answers = connection.get(Message::GetLink(request))?;
-        let mut links = answers.iter().filter_map(|answer| match answer {
-            Message::NewLink(link) => Some(link),
-            _ => None,
-        });
-        Ok(links.find_map(|link| {
+    pub fn read(connection: &mut Connection, index: IfIndex) -> Result<Option<Self>, Refusal> {
+        let link = describe(connection, index, Attributes::default())?;
+        Ok(link.and_then(|link| {
             let mut attributes = link.attributes.iter();
             let (_, statistics) = attributes.find(|&(kind, _)| kind == libc::IFLA_STATS64)?;
             let (counters, _) = statistics.as_chunks();
@@ -219,6 +210,27 @@ impl Losses {
             })
         }))
     }
+}
+
+/// All that the kernel tells of one interface; `attributes` say more of which one.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn describe(
+    connection: &mut Connection,
+    IfIndex(index): IfIndex,
+    attributes: Attributes,
+) -> Result<Option<LinkMessage>, Refusal> {
+    let mut request = LinkMessage {
+        attributes,
+        ..LinkMessage::default()
+    };
+    request.header.index = index;
+    let answers = connection.get(Message::GetLink(request))?;
+    Ok(answers.into_iter().find_map(|answer| match answer {
+        Message::NewLink(link) => Some(link),
+        _ => None,
+    }))
 }
 
 /// How many RX queues `link` uses now.

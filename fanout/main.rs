@@ -8,7 +8,11 @@ use std::{
 
 use fanout::{
     args::{self, Command},
-    config, logger, supervisor,
+    check::{self, report},
+    config::{self, Config},
+    logger,
+    rules::Level,
+    supervisor,
 };
 
 /// It could not run, or stopped on a fault.
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => drop(write!(io::stdout(), "{}", args::HELP)),
         Ok(Command::Version) => drop(writeln!(io::stdout(), "{}", args::VERSION)),
         Ok(Command::Run { config }) => return run(&config),
+        Ok(Command::Check { config, json }) => return check(&config, json),
         Err(error) => {
             eprintln!("fanout: {error}\ntry 'fanout --help'");
             return USAGE.into();
@@ -31,14 +36,9 @@ fn main() -> ExitCode {
 }
 
 fn run(file: &Path) -> ExitCode {
-    let config = match config::load(file) {
+    let config = match load(file) {
         Ok(config) => config,
-        Err(errors) => {
-            for error in errors {
-                eprintln!("{error}");
-            }
-            return USAGE.into();
-        }
+        Err(wrong) => return wrong,
     };
     // Only a second logger is refused, and this is the first.
     let _ = logger::init(config.log_level);
@@ -49,4 +49,37 @@ fn run(file: &Path) -> ExitCode {
             FAULT.into()
         }
     }
+}
+
+fn check(file: &Path, json: bool) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(wrong) => return wrong,
+    };
+    let findings = match check::look(&config) {
+        Ok(findings) => findings,
+        Err(refusal) => {
+            eprintln!("fanout: the kernel does not tell of this host: {refusal}");
+            return FAULT.into();
+        }
+    };
+    let text = if json {
+        report::json(&findings)
+    } else {
+        report::text(&findings)
+    };
+    drop(write!(io::stdout(), "{text}"));
+    match check::worst(&findings) {
+        Level::Fail => FAULT.into(),
+        Level::Ok | Level::Warn => ExitCode::SUCCESS,
+    }
+}
+
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    config::load(file).map_err(|errors| {
+        for error in errors {
+            eprintln!("{error}");
+        }
+        USAGE.into()
+    })
 }

@@ -23,8 +23,11 @@ use crate::{
 
 mod entry;
 mod route;
+mod survey;
 mod unmanaged;
 mod watch;
+
+pub use self::survey::{Neighbor, Surveyed, survey};
 
 /// The way to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]

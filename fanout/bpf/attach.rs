@@ -6,14 +6,16 @@ use std::{
     os::fd::{AsFd, AsRawFd, RawFd},
 };
 
-use aya::programs::{ProgramError, XdpMode, links::FdLink, loaded_programs};
+use aya::programs::{ProgramError, XdpMode, links::FdLink};
 use netlink_packet_route::link::LinkHeader;
 
 use super::{Error, Programs, os_error};
 use crate::{
     config,
-    link::IfIndex,
-    netlink::{Attributes, Connection, Described, Message, Refusal, attributes, u32_in},
+    facts::interface::{Interface, Program, Wanted},
+    link::{IfIndex, Links},
+    netlink::{Attributes, Connection, Described, Message, Refusal},
+    rules::native,
 };
 
 // linux/if_link.h
@@ -22,10 +24,6 @@ const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
-const IFLA_XDP_PROG_ID: u16 = 4;
-const IFLA_XDP_DRV_PROG_ID: u16 = 5;
-const IFLA_XDP_SKB_PROG_ID: u16 = 6;
-const IFLA_XDP_HW_PROG_ID: u16 = 7;
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,22 +112,21 @@ fn attach_in(programs: &mut Programs, mode: Mode) -> Result<(), Error> {
     let mut connection = Connection::open().ok();
     let occupant = connection
         .as_mut()
-        .and_then(|c| occupant(programs.ifindex, c));
-    if let Some((id, name)) = occupant {
-        return Err(Error::Occupied {
-            interface,
-            id,
-            name,
+        .and_then(|c| Program::on(programs.ifindex, c));
+    if let Some(program) = occupant {
+        return Err(Error::Occupied { interface, program });
+    }
+    let words = connection
+        .as_mut()
+        .and_then(|c| words(programs, c, mode))
+        .unwrap_or_else(|| match os_error(&cause) {
+            Some(cause) => cause.to_string(),
+            None => cause.to_string(),
         });
-    }
-    let words = connection.and_then(|mut c| words(programs, &mut c, mode));
-    let mut reason = words.unwrap_or_else(|| match os_error(&cause) {
-        Some(cause) => cause.to_string(),
-        None => cause.to_string(),
-    });
-    if let Some(mend) = mend(&reason, &interface) {
-        reason = format!("{reason}; {mend}");
-    }
+    let explained = connection
+        .filter(|_| mode == Mode::Native)
+        .and_then(|mut c| explain(programs.ifindex, &mut c, &words));
+    let reason = explained.map_or_else(|| words.clone(), |why| format!("{words}; {why}"));
     Err(Error::Attach {
         interface,
         mode,
@@ -152,31 +149,12 @@ fn link(programs: &mut Programs, mode: Mode) -> Result<Option<FdLink>, ProgramEr
     Ok(link)
 }
 
-/// The program that an interface carries: its number and, if this process may know it, its name.
-fn occupant(ifindex: IfIndex, connection: &mut Connection) -> Option<(u32, Option<String>)> {
-    let mut request = Described::<LinkHeader>::default();
-    request.header.index = ifindex.0;
-    let answers = connection.get(Message::GetLink(request)).ok()?;
-    let id = answers
-        .iter()
-        .filter_map(|answer| match answer {
-            Message::NewLink(link) => Some(link.attributes.iter()),
-            _ => None,
-        })
-        .flatten()
-        .filter(|&(kind, _)| kind == libc::IFLA_XDP)
-        .flat_map(|(_, xdp)| attributes(xdp))
-        .find_map(|(kind, id)| match kind {
-            IFLA_XDP_PROG_ID | IFLA_XDP_DRV_PROG_ID | IFLA_XDP_SKB_PROG_ID
-            | IFLA_XDP_HW_PROG_ID => u32_in(id),
-            _ => None,
-        })
-        .filter(|&id| id != 0)?;
-    let name = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(ToOwned::to_owned));
-    Some((id, name))
+/// What the rules that `fanout check` goes by say of it.
+fn explain(ifindex: IfIndex, connection: &mut Connection, words: &str) -> Option<String> {
+    let links = Links::read(connection).ok()?;
+    let link = links.by_index(ifindex)?;
+    let interface = Interface::read(connection, link, Wanted::default()).ok()?;
+    native::explain(&interface, words)
 }
 
 /// Why the kernel will not attach, in its own words: `bpf_link` has none, so netlink is asked to do the
@@ -210,67 +188,4 @@ fn set_by_netlink(
     message.header.index = ifindex.0;
     message.attributes = Attributes::default().with_nested(libc::IFLA_XDP, xdp);
     connection.change(Message::SetLink(message), 0)
-}
-
-/// What mends the commonest refusals, told by the kernel's words: each driver has its own.
-fn mend(words: &str, interface: &str) -> Option<String> {
-    let words = words.to_ascii_lowercase();
-    let has = |any: &[&str]| any.iter().any(|word| words.contains(word));
-    if has(&["peer mtu"]) {
-        Some("a smaller MTU at the other end of the pair mends that".to_owned())
-    } else if has(&["mtu", "frame size", "jumbo"]) {
-        Some(format!(
-            "a smaller MTU mends that: ip link set dev {interface} mtu …"
-        ))
-    } else if has(&["channel", "queue", "ring"]) {
-        Some(format!(
-            "another number of channels mends that: ethtool -L {interface} combined …"
-        ))
-    } else if has(&["lro", "gro_hw", "guest", "rsc"]) {
-        Some(format!(
-            "without that offload it works: ethtool -K {interface} lro off rx-gro-hw off"
-        ))
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mend;
-
-    #[test]
-    fn known_words_have_a_mend() {
-        for (words, wanted) in [
-            (
-                "MTU (9001) is larger than maximum allowed MTU (3498)",
-                Some("ip link set dev ens5 mtu"),
-            ),
-            ("veth: Peer MTU is too large to set XDP", Some("other end")),
-            (
-                "Rx/Tx channel count should be at most half of maximum allowed",
-                Some("ethtool -L ens5 combined"),
-            ),
-            (
-                "XDP expects number of rx queues not less than peer tx queues",
-                Some("ethtool -L ens5 combined"),
-            ),
-            (
-                "Can't set XDP while host is implementing GRO_HW/CSUM, disable GRO_HW/CSUM first",
-                Some("ethtool -K ens5"),
-            ),
-            (
-                "Underlying driver does not support XDP in native mode",
-                None,
-            ),
-        ] {
-            let mend = mend(words, "ens5");
-            assert_eq!(mend.is_some(), wanted.is_some(), "{words}");
-            assert!(
-                mend.unwrap_or_default()
-                    .contains(wanted.unwrap_or_default()),
-                "{words}"
-            );
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Mode, PROGRAM};
+use crate::facts::interface::Program;
 
 /// `CAP_PERFMON` since the place of a UDP header behind options is not a constant.
 const NEEDED: &str =
@@ -28,10 +29,8 @@ pub enum Error {
     Occupied {
         /// Where.
         interface: String,
-        /// The other's number.
-        id: u32,
-        /// The other's name, if this process may know it.
-        name: Option<String>,
+        /// The other.
+        program: Program,
     },
     /// Attach the program.
     Attach {
@@ -85,20 +84,13 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::Occupied {
-                interface,
-                id,
-                name,
-            } => {
-                write!(f, "{interface} already carries XDP program ")?;
-                if let Some(name) = name {
-                    write!(f, "\"{name}\" ")?;
-                }
-                write!(f, "(id {id}): ")?;
-                if name.as_deref() == Some(PROGRAM) {
+            Self::Occupied { interface, program } => {
+                write!(f, "{interface} already carries XDP program {program}: ")?;
+                if program.name.as_deref() == Some(PROGRAM) {
                     f.write_str("another fanout serves this interface; one has to go, or take another interface")
                 } else {
-                    f.write_str("fanout never replaces one; stop what attached it")
+                    let command = program.removal(interface);
+                    write!(f, "fanout never replaces one; this takes it off: {command}")
                 }
             }
             Self::Attach {

@@ -8,9 +8,9 @@ use log::{info, warn};
 use super::Error;
 use crate::{
     bpf::{Mode, Programs},
-    claim::Claim,
+    claim::{self, Claim},
     config,
-    link::{IfIndex, Link},
+    link::Link,
     roster::Served,
 };
 
@@ -69,8 +69,7 @@ pub(super) fn claim(
 
 /// What a listener claims, and for which bind.
 pub(super) fn claimed(link: &Link, served: &Served) -> impl Iterator<Item = (String, SocketAddr)> {
-    let IfIndex(interface) = link.index;
-    let vlan = served.config.vlan.unwrap_or_default();
+    let (index, vlan) = (link.index, served.config.vlan);
     let binds = served.config.binds.iter();
-    binds.map(move |&bind| (format!("fanout:{interface}:{vlan}:{bind}"), bind))
+    binds.map(move |&bind| (claim::name(index, vlan, bind), bind))
 }

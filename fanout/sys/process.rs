@@ -1,6 +1,7 @@
 //! The process: signals, CPUs, capabilities.
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
@@ -105,17 +106,45 @@ pub fn lift_memlock_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// Lifts the limit on open files as far as the process may.
+/// How many bytes this process may pin (`RLIMIT_MEMLOCK`), as long as nobody lifts the limit.
 ///
 /// # Errors
-/// As setrlimit(2).
-pub fn lift_file_limit() -> io::Result<()> {
+/// As getrlimit(2).
+pub fn memlock_limit() -> io::Result<u64> {
+    Ok(limit(libc::RLIMIT_MEMLOCK)?.rlim_cur)
+}
+
+/// glibc has a type of its own for this.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn limit(resource: Resource) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `limit` is a whole rlimit to write.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok(limit)
+}
+
+/// Whether this process may make files in `folder`.
+#[must_use]
+pub fn may_write(folder: &CStr) -> bool {
+    let mode = libc::W_OK | libc::X_OK;
+    // SAFETY: `folder` ends in a zero.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, folder.as_ptr(), mode, libc::AT_EACCESS) })
+        .is_ok()
+}
+
+/// Lifts the limit on open files as far as the process may.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn lift_file_limit() -> io::Result<()> {
+    let mut limit = limit(libc::RLIMIT_NOFILE)?;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: `limit` is a whole rlimit to read.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
@@ -315,6 +315,15 @@ impl Folder {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    /// Makes one that every user may look into.
+    pub fn public() -> Self {
+        let name = Self::new().0.file_name().expect("a name").to_owned();
+        let path = env::temp_dir().join("fanout-tests").join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
         Self(path)
     }
 

@@ -18,6 +18,7 @@ use libtest_mimic::Arguments;
 
 mod allocations;
 mod changes;
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod container;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         pass::register,
         lifecycle::register,
         tuned::register,
+        check::register,
         resolver::register,
         prober::register,
         names::register,

@@ -351,7 +351,7 @@ fn is_never_replaced() {
             for second in [Xdp::Auto, Xdp::Native, Xdp::Skb] {
                 let error = load().attach_xdp(second).expect_err("it is occupied");
                 assert!(
-                    matches!(&error, Error::Occupied { name: Some(name), .. } if name == "fanout_xdp"),
+                    matches!(&error, Error::Occupied { program, .. } if program.name.as_deref() == Some("fanout_xdp")),
                     "{first:?}, then {second:?}: {error}"
                 );
                 assert!(
@@ -373,7 +373,8 @@ fn refused_in_the_kernels_words() {
             .expect_err("frames of several pages");
         let text = error.to_string();
         assert!(
-            text.contains("MTU is too large") && text.contains("a smaller MTU"),
+            text.contains("MTU is too large")
+                && text.contains(&format!("ip link set dev {THERE} mtu 3506")),
             "{text}"
         );
         assert_eq!(xdp(&here), "no program");
