@@ -102,7 +102,7 @@ impl Downstream {
     }
 
     /// Takes `path`, if there is one and it is another than before: sockets know their source address
-    /// from when they are connected. `everywhere` are the binds of this process to any address.
+    /// from when they are connected. The kernel finds the next hop's MAC address itself. `everywhere` are the binds of this process to any address.
     ///
     /// # Errors
     /// Why datagrams can't go there.
@@ -111,10 +111,14 @@ impl Downstream {
         path: Option<&Path>,
         everywhere: &[SocketAddr],
     ) -> Result<(), String> {
-        if self.path.as_ref() == path {
+        let path = path.map(|path| Path {
+            mac: None,
+            ..path.clone()
+        });
+        if self.path == path {
             return Ok(());
         }
-        self.path = path.cloned();
+        self.path.clone_from(&path);
         for side in &mut self.sides {
             side.socket = None;
         }
@@ -124,7 +128,7 @@ impl Downstream {
         let to = self.member.address;
         let is_same =
             |bind: &SocketAddr| (bind.is_ipv4(), bind.port()) == (to.is_ipv4(), to.port());
-        if everywhere.iter().any(is_same) && self.is_local(path) {
+        if everywhere.iter().any(is_same) && self.is_local(&path) {
             return Err("fanout itself has that port of this host: a loop".to_owned());
         }
         for side in &mut self.sides {
