@@ -29,8 +29,6 @@ use error::Errors;
 pub use fanout_ebpf::abi::Policy;
 pub(crate) use value::not_a_receiver;
 
-use crate::roster::Member;
-
 /// Far beyond 64 listeners of 1024 downstreams; stops `-c /dev/zero`.
 const MAX_FILE_SIZE: u64 = 16 << 20;
 
@@ -201,13 +199,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// How the log names one of its downstreams: `listener=… name=… address=…`.
-    #[must_use]
-    pub fn who(&self, member: &Member) -> String {
-        let Member { name, address, .. } = member;
-        format!("listener={} name={name} address={address}", self.name)
-    }
-
     /// Whether its addresses are of IPv6: all are of one family.
     #[must_use]
     pub fn is_ipv6(&self) -> bool {

@@ -24,11 +24,12 @@
 //! Datagrams of `xdp` and `tc_ebpf` listeners never leave the kernel: the programs look up, choose, rewrite and
 //! send. [`in_kernel`] gives them the turns to take, [`xdp`] and [`tc`] say by which ways each can send.
 //!
-//! The main thread ([`supervisor`]) sets all of this up ([`tuned`], [`interface`], [`af_xdp`], [`bpf`]), asks the kernel for
-//! routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has
-//! news ([`events`]), tells systemd how it is ([`service`]), and leaves a new [`forward::Table`] in each worker's inbox. Workers share nothing that they
-//! write; what they count ([`metrics`]), the main thread reads. A listener in userspace mode has workers of its
-//! own, and its datagrams another way ([`userspace`]).
+//! The main thread ([`supervisor`]) sets all of this up ([`tuned`], [`interface`], [`af_xdp`], [`bpf`]), decides who
+//! is forwarded to ([`roster`]: what the config says, DNS [`names`] answer and [`health`] checks find), asks the
+//! kernel for routes and next hops ([`neighbor`], [`link`], over [`netlink`]), looks again when the kernel has news
+//! ([`events`]), tells systemd how it is ([`service`]), and leaves a new [`forward::Table`] in each worker's inbox.
+//! Workers share nothing that they write; what they count ([`metrics`]), the main thread reads. A listener in
+//! userspace mode has workers of its own, and its datagrams another way ([`userspace`]).
 //!
 //! `fanout check` ([`check`]) looks at the host instead: it gathers [`facts`] and judges them by [`rules`], which
 //! also explain why the kernel refused a program at the start.

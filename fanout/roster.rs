@@ -74,6 +74,13 @@ impl fmt::Display for LeftOut {
 }
 
 impl Member {
+    /// How the log names it among those of `listener`: `listener=… name=… address=…`.
+    #[must_use]
+    pub fn who(&self, listener: &config::Listener) -> String {
+        let Self { name, address, .. } = self;
+        format!("listener={} name={name} address={address}", listener.name)
+    }
+
     /// What tells it from the listener's others.
     #[must_use]
     pub fn key(&self) -> (usize, SocketAddr) {

@@ -257,7 +257,7 @@ impl Listener {
             if let Err(why) = downstream.route(path, &self.everywhere) {
                 warn!(
                     "downstream is out of turn {} reason=\"{why}\"",
-                    self.served.config.who(downstream.member())
+                    downstream.member().who(&self.served.config)
                 );
             }
         }
@@ -280,7 +280,7 @@ impl Listener {
         for downstream in &mut self.downstreams {
             let (moved, change) = downstream.look(now);
             changed |= moved;
-            let who = self.served.config.who(downstream.member());
+            let who = downstream.member().who(&self.served.config);
             match change {
                 Some(Change::Refuses) => {
                     warn!("downstream is out of turn {who} reason=\"port unreachable\"");

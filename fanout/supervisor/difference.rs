@@ -57,12 +57,12 @@ fn members(before: &Served, after: &Served) {
         match before.members.iter().find(|other| is(other, member)) {
             None => info!(
                 "downstream added {} weight={}",
-                after.config.who(member),
+                member.who(&after.config),
                 member.weight
             ),
             Some(other) if other.weight != member.weight => info!(
                 "downstream changed {} weight={} was={}",
-                after.config.who(member),
+                member.who(&after.config),
                 member.weight,
                 other.weight
             ),
@@ -71,7 +71,7 @@ fn members(before: &Served, after: &Served) {
     }
     for member in &before.members {
         if !after.members.iter().any(|other| is(other, member)) {
-            info!("downstream removed {}", before.config.who(member));
+            info!("downstream removed {}", member.who(&before.config));
         }
     }
 }

@@ -132,7 +132,7 @@ fn say(
     if before.as_ref() == Some(now) {
         return;
     }
-    let who = listener.who(member);
+    let who = member.who(listener);
     match (before, now) {
         (Some(Standing::Unhealthy(path)), Standing::Up(same)) if path == *same => {
             info!("downstream is back {who}");
@@ -161,7 +161,7 @@ pub(super) fn missing(roster: &Roster, paths: &Paths) {
     for served in roster.iter() {
         for member in &served.members {
             if let Some(Err(why)) = paths.get(&member.address.ip()) {
-                let who = served.config.who(member);
+                let who = member.who(&served.config);
                 warn!("downstream has no next hop yet {who} reason=\"{why}\"");
             }
         }
