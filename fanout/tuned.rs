@@ -73,6 +73,12 @@ impl Tuned {
         Ok(tuned)
     }
 
+    /// Whether it is this interface that it set.
+    #[must_use]
+    pub fn is_of(&self, interface: &str) -> bool {
+        self.interface == interface
+    }
+
     fn set_channels(&mut self, count: u32) -> io::Result<()> {
         let name = &self.interface;
         let was = ethtool::channels(name)?;

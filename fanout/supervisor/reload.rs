@@ -222,6 +222,9 @@ impl Supervisor {
         }
         self.interfaces.iter_mut().for_each(Interface::trim);
         self.interfaces.retain(Interface::is_needed);
+        // Put back now: what an interface has when it returns would be taken for the host's own.
+        let used = &self.config.interfaces;
+        (self.tuned).retain(|tuned| used.iter().any(|settings| tuned.is_of(&settings.name)));
         sys::process::trim_heap();
         Ok(())
     }

@@ -3,7 +3,8 @@
 use crate::{
     common::{
         delivery,
-        fanout::Fanout,
+        fanout::{Fanout, Reloaded},
+        mode::TC,
         namespace::Namespace,
         sender::Traffic,
         topology::{self, ETH0, Family, INTERFACE, Shape, Topology},
@@ -16,6 +17,7 @@ pub fn register(suite: &mut Suite) {
     test("tuned::set_and_put_back", set_and_put_back);
     test("tuned::put_back_after_a_failed_start", failed_start);
     test("tuned::put_back_after_a_fault", fault);
+    test("tuned::put_back_by_a_reload", reload);
     test("tuned::for_userspace_too", userspace);
     test("tuned::refused", refused);
 }
@@ -100,6 +102,25 @@ fn fault() {
     assert_eq!(settings(&network.host), SET);
     network.host.ip("link del ens6");
     assert_eq!(fanout.wait().code(), Some(1), "{}", fanout.log());
+    assert_eq!(settings(&network.host), BEFORE);
+}
+
+/// An interface that leaves the config is as it was, and so is one that came back and was set to something else.
+fn reload() {
+    let network = network();
+    let config = network.config(Family::V4);
+    let other = network
+        .listener("other", "10.60.0.1:514", Family::V4)
+        .replace(INTERFACE, "ens6")
+        + TC.keys;
+    let fanout = Fanout::start(&network.host, &(SECTION.to_owned() + &config));
+    assert_eq!(settings(&network.host), SET, "{}", fanout.log());
+    assert_eq!(fanout.reload(&other), Reloaded::Done);
+    assert_eq!(settings(&network.host), BEFORE, "{}", fanout.log());
+    let smaller = SECTION.replace("1400", "1300");
+    assert_eq!(fanout.reload(&(smaller + &config)), Reloaded::Done);
+    assert_eq!(settings(&network.host), (1300, 1), "{}", fanout.log());
+    fanout.stop();
     assert_eq!(settings(&network.host), BEFORE);
 }
 
