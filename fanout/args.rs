@@ -9,27 +9,25 @@ pub const VERSION: &str = concat!("fanout ", env!("CARGO_PKG_VERSION"));
 
 /// What `fanout --help` prints: a screen.
 pub const HELP: &str = "\
-fanout spreads UDP datagrams, not flows, over several receivers: it takes the
-datagrams sent to an address and port of an interface, and sends each one to
-exactly one downstream, in turn.
+fanout spreads UDP datagrams, not flows: it takes those sent to an address and
+port of an interface, and sends each one to one of several receivers, in turn.
 
 Usage:
-  fanout -c FILE     run in the foreground until SIGTERM or SIGINT
-  fanout check -c FILE [--json]    say what would happen on this host, and why
+  fanout -c FILE                            run until SIGTERM or SIGINT
+  fanout check -c FILE [--json]             say what would happen on this host
+  fanout status -c FILE [--watch] [--json]  show what the running one counts
 
 Options:
   -c, --config FILE  the config; config.ini in the source explains every key
-      --json         of check: for machines
+      --json         for machines
+      --watch        again each second
   -h, --help, -V, --version
 
-Signals:
-  SIGTERM, SIGINT    stop: detach from the interfaces, remove the metrics file
-  SIGUSR1            write the metrics file now
+Signals: SIGHUP reads the config again (a wrong one is refused), SIGUSR1 writes
+the metrics file now, SIGTERM and SIGINT stop.
 
-Exit status:
-  0  done
-  1  could not run, or stopped on a fault; check: something would fail
-  2  wrong usage or wrong config; nothing on the host was touched
+Exit status: 0 done; 1 could not run or stopped on a fault (check: something
+would fail; status: nothing runs); 2 wrong usage or wrong config.
 
 Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON, and
 CAP_IPC_LOCK or a high limit on locked memory. Logs to stderr.
@@ -50,6 +48,15 @@ pub enum Command {
         /// Whether a machine is to read the answer.
         json: bool,
     },
+    /// Show what the running instance counts.
+    Status {
+        /// The config file.
+        config: PathBuf,
+        /// Again each second.
+        watch: bool,
+        /// Whether a machine is to read the answer.
+        json: bool,
+    },
     /// Print [`HELP`].
     Help,
     /// Print [`VERSION`].
@@ -65,7 +72,7 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let mut args = lexopt::Parser::from_args(args);
-    let (mut config, mut check, mut json) = (None, false, false);
+    let (mut config, mut word, mut json, mut watch) = (None, None, false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Help),
@@ -80,20 +87,36 @@ where
                 }
             }
             Long("json") => json = true,
-            Value(word) if word == "check" && !check => check = true,
-            Value(word) => {
-                let word = word.display();
-                return Err(format!("unexpected '{word}': the config is -c FILE").into());
-            }
+            Long("watch") => watch = true,
+            Value(value) => match value.to_str() {
+                Some("check") if word.is_none() => word = Some(Word::Check),
+                Some("status") if word.is_none() => word = Some(Word::Status),
+                _ => {
+                    let value = value.display();
+                    return Err(format!("unexpected '{value}': the config is -c FILE").into());
+                }
+            },
             other => return Err(other.unexpected()),
         }
     }
     let config = config.ok_or("no config file is given: -c FILE")?;
-    match check {
-        true => Ok(Command::Check { config, json }),
-        false if json => Err("--json is for check".into()),
-        false => Ok(Command::Run { config }),
+    match word {
+        Some(Word::Status) => Ok(Command::Status {
+            config,
+            watch,
+            json,
+        }),
+        _ if watch => Err("--watch is for status".into()),
+        Some(Word::Check) => Ok(Command::Check { config, json }),
+        None if json => Err("--json is for check and status".into()),
+        None => Ok(Command::Run { config }),
     }
+}
+
+/// What to do, if not to run.
+enum Word {
+    Check,
+    Status,
 }
 
 #[cfg(test)]
@@ -120,6 +143,22 @@ mod tests {
             "--config=a.ini",
         ] {
             assert_eq!(command(line), run, "{line}");
+        }
+    }
+
+    #[test]
+    fn shows_the_status() {
+        let status = |watch, json| Command::Status {
+            config: PathBuf::from("a.ini"),
+            watch,
+            json,
+        };
+        for (line, expected) in [
+            ("status -c a.ini", status(false, false)),
+            ("-c a.ini --watch status", status(true, false)),
+            ("status --json --watch -c a.ini", status(true, true)),
+        ] {
+            assert_eq!(command(line), Ok(expected), "{line}");
         }
     }
 
@@ -176,7 +215,9 @@ mod tests {
                 "check check -c a",
                 "unexpected 'check': the config is -c FILE",
             ),
-            ("-c a --json", "--json is for check"),
+            ("-c a --json", "--json is for check and status"),
+            ("-c a --watch", "--watch is for status"),
+            ("check -c a --watch", "--watch is for status"),
             ("-c a --verbose", "invalid option '--verbose'"),
             ("-x", "invalid option '-x'"),
         ] {

@@ -61,6 +61,7 @@ pub mod netlink;
 pub mod roster;
 pub mod rules;
 pub mod service;
+pub mod status;
 pub mod supervisor;
 #[expect(unsafe_code, reason = "every libc call is wrapped here")]
 pub mod sys;

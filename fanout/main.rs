@@ -12,7 +12,7 @@ use fanout::{
     config::{self, Config},
     logger,
     rules::Level,
-    supervisor,
+    status, supervisor,
 };
 
 /// It could not run, or stopped on a fault.
@@ -27,6 +27,11 @@ fn main() -> ExitCode {
         Ok(Command::Version) => drop(writeln!(io::stdout(), "{}", args::VERSION)),
         Ok(Command::Run { config }) => return run(&config),
         Ok(Command::Check { config, json }) => return check(&config, json),
+        Ok(Command::Status {
+            config,
+            watch,
+            json,
+        }) => return show_status(&config, watch, json),
         Err(error) => {
             eprintln!("fanout: {error}\ntry 'fanout --help'");
             return USAGE.into();
@@ -72,6 +77,20 @@ fn check(file: &Path, json: bool) -> ExitCode {
     match check::worst(&findings) {
         Level::Fail => FAULT.into(),
         Level::Ok | Level::Warn => ExitCode::SUCCESS,
+    }
+}
+
+fn show_status(file: &Path, watch: bool, json: bool) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(wrong) => return wrong,
+    };
+    match status::show(&config, watch, json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(nothing) => {
+            eprintln!("fanout: {nothing}");
+            FAULT.into()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod snapshot;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use fanout_ebpf::abi::DropReason;
-pub use file::MetricsFile;
+pub use file::{MetricsFile, now};
 pub use past::Past;
 pub use render::render;
 pub use snapshot::{

@@ -296,6 +296,7 @@ impl Supervisor {
                     listener.look();
                 }
                 self.report_forwarding();
+                self.write_metrics(MetricsFile::update_now);
                 if self.interfaces.iter().any(Interface::has_news) {
                     self.changed.get_or_insert(now);
                 }
@@ -306,7 +307,7 @@ impl Supervisor {
             }
             if now >= next_metrics {
                 next_metrics = now + self.config.metrics_interval;
-                self.write_metrics();
+                self.write_metrics(MetricsFile::update);
             }
             let deadlines = [
                 Some(next_tick),
@@ -329,7 +330,7 @@ impl Supervisor {
             }
             while let Some(signal) = signals.next() {
                 match signal {
-                    libc::SIGUSR1 => self.write_metrics(),
+                    libc::SIGUSR1 => self.write_metrics(MetricsFile::update),
                     libc::SIGHUP => {
                         self.reload()?;
                         next_metrics = Instant::now();
@@ -453,7 +454,8 @@ impl Supervisor {
         fault.map_or(Ok(()), |why| Err(Fault::Stopped(why)))
     }
 
-    fn write_metrics(&mut self) {
+    /// Has the metrics file show what is counted; or only what `fanout status` reads.
+    fn write_metrics(&mut self, write: impl FnOnce(&mut MetricsFile, &Snapshot<'_>)) {
         let Some(file) = &mut self.metrics else {
             return;
         };
@@ -474,14 +476,15 @@ impl Supervisor {
         listeners.sort_by_key(|(slot, _)| order.get(slot).copied().unwrap_or(usize::MAX));
         let mut listeners = listeners.into_iter().map(|(_, sample)| sample).collect();
         self.past.add_to(&mut listeners);
-        file.update(&Snapshot {
+        let snapshot = Snapshot {
             started: self.started,
             reload: self.reload,
             listeners,
             queues,
             interfaces: interfaces.collect(),
             redirects,
-        });
+        };
+        write(file, &snapshot);
     }
 
     /// Traffic is the kernel's again first; then the workers end, then all else is taken down.

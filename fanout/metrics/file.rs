@@ -1,7 +1,11 @@
 //! The file for `node_exporter`'s textfile collector. Who reads it sees the old text or the new one,
 //! whole: written beside it, flushed, renamed over it. Failing is a warning, never a fault.
+//!
+//! Beside it, for `fanout status`, is the [same text of the last second](now): the collector's file may be an hour
+//! old.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -13,6 +17,15 @@ use super::{Snapshot, render};
 /// For everybody to read, whatever the umask.
 const MODE: u32 = 0o644;
 
+/// As much text is written each second; more only as often as the metrics file.
+const MAX_NOW: usize = 256 << 10;
+
+/// Where the text of the last second is, for a metrics file: not `.prom`, which the collector would read.
+#[must_use]
+pub fn now(metrics_file: &Path) -> PathBuf {
+    with_suffix(metrics_file, "", ".now")
+}
+
 /// The metrics file, and how its last writing went.
 #[derive(Debug)]
 pub struct MetricsFile {
@@ -20,6 +33,7 @@ pub struct MetricsFile {
     /// `.NAME.prom.tmp` beside it: not `.prom`, which the collector would read. Always the same, so
     /// that what a killed process left behind goes with the next writing.
     temporary: PathBuf,
+    now: PathBuf,
     text: String,
     failing: bool,
 }
@@ -28,12 +42,9 @@ impl MetricsFile {
     /// Touches nothing yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        let name = path.file_name().unwrap_or_default();
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(".tmp");
         Self {
-            temporary: path.with_file_name(hidden),
+            temporary: with_suffix(&path, ".", ".tmp"),
+            now: now(&path),
             path,
             text: String::new(),
             failing: false,
@@ -43,7 +54,11 @@ impl MetricsFile {
     /// Replaces the file. If that fails, logs one warning, and one line when it works again.
     pub fn update(&mut self, snapshot: &Snapshot<'_>) {
         render(snapshot, &mut self.text);
-        let result = self.replace();
+        let result = self.replace(&self.path, true);
+        if self.text.len() > MAX_NOW {
+            // Not worth a word where the other one is written.
+            let _ = self.replace(&self.now, false);
+        }
         let failed_before = std::mem::replace(&mut self.failing, result.is_err());
         let path = self.path.display();
         match result {
@@ -57,16 +72,25 @@ impl MetricsFile {
         }
     }
 
+    /// Replaces the text of the last second, unless there is too much.
+    pub fn update_now(&mut self, snapshot: &Snapshot<'_>) {
+        if self.text.len() <= MAX_NOW {
+            render(snapshot, &mut self.text);
+            let _ = self.replace(&self.now, false);
+        }
+    }
+
     /// For a clean stop: a file that nobody updates would be exported for ever.
     ///
     /// # Errors
     /// The kernel's; a file that is not there is none.
     pub fn remove(self) -> io::Result<()> {
         remove_if_there(&self.temporary)?;
+        remove_if_there(&self.now)?;
         remove_if_there(&self.path)
     }
 
-    fn replace(&self) -> io::Result<()> {
+    fn replace(&self, path: &Path, flush: bool) -> io::Result<()> {
         // Made anew each time: an open that follows no link, planted or left over.
         remove_if_there(&self.temporary)?;
         let file = OpenOptions::new()
@@ -74,7 +98,7 @@ impl MetricsFile {
             .create_new(true)
             .mode(MODE)
             .open(&self.temporary)?;
-        let done = fill(file, &self.text).and_then(|()| fs::rename(&self.temporary, &self.path));
+        let done = fill(file, &self.text, flush).and_then(|()| fs::rename(&self.temporary, path));
         if done.is_err() {
             // The first error tells more than one of this.
             let _ = remove_if_there(&self.temporary);
@@ -83,10 +107,18 @@ impl MetricsFile {
     }
 }
 
-fn fill(mut file: File, text: &str) -> io::Result<()> {
+fn fill(mut file: File, text: &str, flush: bool) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    if flush { file.sync_all() } else { Ok(()) }
+}
+
+fn with_suffix(path: &Path, before: &str, after: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let mut changed = OsString::from(before);
+    changed.push(name);
+    changed.push(after);
+    path.with_file_name(changed)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -151,6 +151,18 @@ pub fn lift_file_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Rows of the terminal that standard output is.
+///
+/// # Errors
+/// `ENOTTY` if it is none.
+pub fn terminal_rows() -> io::Result<usize> {
+    // SAFETY: integers; zero is valid.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: `size` is writable for what the kernel puts there.
+    check(unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok(size.ws_row.into())
+}
+
 /// Gives memory that the heap no longer needs back to the system; glibc's keeps it, musl's does not.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

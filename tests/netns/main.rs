@@ -43,6 +43,7 @@ mod reload;
 mod resolver;
 mod rsyslog;
 mod service;
+mod status;
 mod tc;
 mod tuned;
 mod userspace;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         lifecycle::register,
         tuned::register,
         check::register,
+        status::register,
         resolver::register,
         prober::register,
         names::register,
