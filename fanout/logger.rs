@@ -1,14 +1,22 @@
-//! The log: stderr, one line an event, `LEVEL message key=value …`.
+//! The log: stderr, one line an event, `LEVEL message key=value …`, with its priority in front for journald.
 //!
 //! simple_logger decides what is worth a line (the config's level, overridden by `RUST_LOG`); the
 //! line itself is ours, as the contract's has no target and a closed stderr must not end the program.
 
-use std::io::{self, Write};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
+};
 
-use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
+use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simple_logger::SimpleLogger;
 
-struct Logger(SimpleLogger);
+struct Logger {
+    filter: SimpleLogger,
+    /// Whether stderr is journald's, which takes a line's priority from its begin: sd-daemon(3).
+    journal: bool,
+}
 
 /// Starts logging at `level`.
 ///
@@ -21,7 +29,8 @@ pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
         .with_module_level("aya", LevelFilter::Error)
         .env();
     set_level(level);
-    log::set_boxed_logger(Box::new(Logger(filter)))
+    let journal = is_journal();
+    log::set_boxed_logger(Box::new(Logger { filter, journal }))
 }
 
 /// Logs at `level` from now on, or as `RUST_LOG` says, if it does.
@@ -33,16 +42,43 @@ pub fn set_level(level: LevelFilter) {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             // One write, so that lines of several threads don't mix.
-            let line = format!("{} {}\n", record.level(), record.args());
+            let (level, text) = (record.level(), record.args());
+            let line = if self.journal {
+                format!("<{}>{level} {text}\n", priority(level))
+            } else {
+                format!("{level} {text}\n")
+            };
             let _ = io::stderr().write_all(line.as_bytes());
         }
     }
 
     fn flush(&self) {}
+}
+
+/// Whether stderr is the stream that `JOURNAL_STREAM` names, by its device and inode: systemd.exec(5).
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let Ok(metadata) = stderr.and_then(|stderr| stderr.metadata()) else {
+        return false;
+    };
+    named == format!("{}:{}", metadata.dev(), metadata.ino())
+}
+
+/// syslog(3)'s number for a level.
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
 }

@@ -31,6 +31,7 @@ mod hotpath;
 mod lifecycle;
 mod listeners;
 mod modes;
+mod monitoring;
 mod mutation;
 mod names;
 mod overload;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         tuned::register,
         check::register,
         status::register,
+        monitoring::register,
         resolver::register,
         prober::register,
         names::register,

@@ -39,7 +39,7 @@ pub fn register(suite: &mut Suite) {
     swaps::register(suite);
 }
 
-pub(super) const USERSPACE: &str = "mode = userspace\nworkers = 2\nsource = keep\n";
+pub const USERSPACE: &str = "mode = userspace\nworkers = 2\nsource = keep\n";
 
 /// Between two reloads.
 fn pause() -> Duration {
@@ -115,7 +115,7 @@ fn forwarded(metrics: &Metrics, i: usize) -> u64 {
 }
 
 /// Sends `traffic` to all receivers, and meanwhile does `again` and again.
-pub(super) fn while_sending(
+pub fn while_sending(
     network: &Topology,
     traffic: &Traffic,
     mut again: impl FnMut(usize),
@@ -133,7 +133,7 @@ pub(super) fn while_sending(
 }
 
 /// No counter is less than before, and none has gone.
-pub(super) fn never_backwards(before: &Metrics, now: &Metrics) {
+pub fn never_backwards(before: &Metrics, now: &Metrics) {
     for line in before.text.lines() {
         let Some((series, value)) = line.rsplit_once(' ').filter(|(s, _)| s.contains("_total{"))
         else {
