@@ -75,6 +75,30 @@ fn the_example_shows_every_key_and_its_default() {
     }
 }
 
+/// Each key that the example shows has its place in the manual.
+#[test]
+fn the_manual_has_every_key() {
+    let manual = include_str!("../../deploy/fanout.8");
+    let words: Vec<_> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Cm "))
+        .flat_map(|line| line.split([' ', ',']))
+        .collect();
+    let mut count = 0;
+    for (key, _) in full_example()
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+    {
+        if key.starts_with([';', '[']) || key.contains(' ') {
+            continue;
+        }
+        let key = key.split_inclusive('.').next().unwrap_or(key);
+        assert!(words.contains(&key), "no {key} in the manual");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+}
+
 /// The same for the keys that only another mode takes.
 #[test]
 fn the_example_shows_the_keys_of_userspace_mode() {
