@@ -23,6 +23,7 @@ pub fn register(suite: &mut Suite) {
     let needs = || static_binary().map(drop);
     let programs = &["podman", "unshare"];
     suite.test_when("container::forwards", programs, needs, forwards);
+    suite.test("container::manifest", manifest);
     let programs = &["dnsmasq", "podman", "unshare"];
     suite.test_when("container::resolves", programs, needs, resolves);
 }
@@ -60,6 +61,33 @@ fn forwards() {
     assert!(written.is_some(), "no count of 10000 in {}", path.display());
     // Podman hands SIGTERM on to the container.
     fanout.stop();
+}
+
+/// The manifest has the rights that the container has here, and a config that is right.
+fn manifest() {
+    let file = Path::new(ROOT).join("deploy/kubernetes/fanout.yaml");
+    let text = fs::read_to_string(file).expect("the manifest");
+    let dockerfile = dockerfile();
+    let added = dockerfile
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("--cap-add="));
+    let quoted = added
+        .expect("capabilities")
+        .split(',')
+        .map(|name| format!("\"{name}\""));
+    let added = format!("add: [{}]\n", quoted.collect::<Vec<_>>().join(", "));
+    assert!(text.contains(&added), "no {added}");
+    assert!(text.contains("drop: [\"ALL\"]\n"));
+    let (_, config) = text.split_once("config.ini: |\n").expect("a config");
+    let lines = config
+        .lines()
+        .map_while(|line| match line.strip_prefix("    ") {
+            None if !line.is_empty() => None,
+            line => Some(line.unwrap_or_default()),
+        });
+    let config = lines.collect::<Vec<_>>().join("\n");
+    let config = fanout::config::parse("config.ini", &config);
+    assert_eq!(config.expect("right").listeners.len(), 1);
 }
 
 /// A name, by musl's resolver and a `resolv.conf` that the runtime puts into the empty image.
