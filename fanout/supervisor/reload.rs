@@ -28,8 +28,9 @@ use crate::{
 
 /// Longer than a datagram is on its way through a program and a worker's rings.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
-/// As long as a sleeping worker may take to look up, and more.
-const TAKE_OVER: Duration = Duration::from_secs(1);
+/// Far longer than a worker takes to look up, be it asleep or its core taken away for a while: one that hangs so long
+/// hangs for good.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// What a config needs that was not there.
 pub(super) struct Opened {
@@ -229,14 +230,18 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits until no worker goes by what it had before. One that hangs is not waited for.
+    /// Waits until no worker goes by what it had before, so that what it counted is complete.
     fn wait_for_workers(&self) {
         let since = Instant::now();
         let done = || {
             self.interfaces.iter().all(Interface::has_taken_over)
                 && (self.userspace.iter()).all(userspace::Listener::has_taken_over)
         };
-        while !done() && since.elapsed() < TAKE_OVER {
+        while !done() {
+            if since.elapsed() >= TAKE_OVER {
+                warn!("a worker does not take the new config over");
+                return;
+            }
             sleep(Duration::from_millis(1));
         }
     }
