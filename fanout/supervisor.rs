@@ -3,13 +3,13 @@
 //! Everything here runs on the main thread and may take its time; the workers go on meanwhile.
 
 mod difference;
+mod fault;
 mod privileges;
 mod reload;
 mod report;
 
 use std::{
     collections::HashMap,
-    fmt,
     os::fd::AsFd,
     path::{Path as FilePath, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -17,22 +17,21 @@ use std::{
 
 use log::{info, warn};
 
+pub use self::fault::Fault;
 use self::report::Report;
 use crate::{
     config::{Config, Cpus, Mode},
     events::Events,
     health::Prober,
-    in_kernel::Refused,
-    interface::{self, Interface},
+    interface::Interface,
     link::QueueId,
     metrics::{InterfaceSample, MetricsFile, Past, Reload, Snapshot},
     names::Names,
     neighbor::{Paths, Resolver},
-    netlink::Refusal,
     roster::{self, Roster},
     service,
     sys::{self, process::Signals, socket::PollSet},
-    tuned::{self, Tuned},
+    tuned::Tuned,
     userspace,
 };
 
@@ -44,84 +43,6 @@ const SETTLE: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 /// How long the start waits for next hops, and members that are to go for those in their place.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What kept it from running, or stopped it.
-#[derive(Debug)]
-pub enum Fault {
-    /// An interface that the config names and the host has not.
-    NoInterface(String),
-    /// An interface could not be set up.
-    Interface(interface::Error),
-    /// An interface does not take the MTU or the channels that the config gives it.
-    Tuned(tuned::Error),
-    /// A listener in userspace mode could not be set up.
-    Userspace(userspace::Error),
-    /// An interface forwards no more.
-    Stopped(String),
-    /// A listener's downstreams can't be probed.
-    Health(String, std::io::Error),
-    /// A downstream can't be sent to in its listener's mode.
-    Refused(Refused),
-    /// The kernel's netlink.
-    Netlink(Refusal),
-    /// Another system call, and what it was to do.
-    Io(&'static str, std::io::Error),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoInterface(name) => {
-                write!(
-                    f,
-                    "interface {name} does not exist; 'ip link' lists those of this host"
-                )
-            }
-            Self::Interface(error) => error.fmt(f),
-            Self::Tuned(error) => error.fmt(f),
-            Self::Userspace(error) => error.fmt(f),
-            Self::Stopped(why) => why.fmt(f),
-            Self::Refused(refused) => {
-                let reason = &refused.reason;
-                write!(
-                    f,
-                    "downstream can't be sent to {refused} reason=\"{reason}\""
-                )
-            }
-            Self::Health(listener, error) => write!(
-                f,
-                "listener {listener}: can't probe its downstreams: {error}; health = icmp takes CAP_NET_RAW, or a \
-                 group in the range of net.ipv4.ping_group_range"
-            ),
-            Self::Netlink(refusal) => write!(f, "netlink: {refusal}"),
-            Self::Io(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl From<interface::Error> for Fault {
-    fn from(error: interface::Error) -> Self {
-        Self::Interface(error)
-    }
-}
-
-impl From<tuned::Error> for Fault {
-    fn from(error: tuned::Error) -> Self {
-        Self::Tuned(error)
-    }
-}
-
-impl From<userspace::Error> for Fault {
-    fn from(error: userspace::Error) -> Self {
-        Self::Userspace(error)
-    }
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        Self::Netlink(refusal)
-    }
-}
 
 /// A running instance.
 #[derive(Debug)]
