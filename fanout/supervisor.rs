@@ -193,6 +193,8 @@ impl Supervisor {
 
     /// The main loop.
     fn forward_until_told(&mut self, signals: &Signals) -> Result<(), Fault> {
+        // From the start on: later it comes with each tick.
+        self.write_metrics(MetricsFile::update_now);
         let ready_by = Instant::now() + PATIENCE;
         let mut next_tick = Instant::now() + TICK;
         let mut next_metrics = Instant::now();

@@ -2,6 +2,7 @@
 //! them and the alert rules.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
@@ -12,7 +13,7 @@ use std::{
 use crate::{
     common::{
         delivery,
-        fanout::{Fanout, PATIENCE, wait_for},
+        fanout::{Fanout, Folder, PATIENCE, wait_for},
         metrics::Metrics,
         mode::{AF_XDP, TC, XDP},
         namespace::Namespace,
@@ -29,6 +30,11 @@ pub fn register(suite: &mut Suite) {
     suite.test_with("monitoring::node_exporter", &[EXPORTER], node_exporter);
     suite.test_with("monitoring::promtool", &["promtool", "ethtool"], promtool);
     suite.test_with("monitoring::alerts", &["promtool"], alerts);
+    suite.test_with(
+        "monitoring::dashboard",
+        &[EXPORTER, "prometheus"],
+        dashboard,
+    );
 }
 
 /// The real collector, in the host's namespace; killed on drop.
@@ -52,18 +58,8 @@ impl Exporter {
         Self(child)
     }
 
-    /// A scrape, once there is an answer.
     fn scrape(namespace: &Namespace) -> String {
-        let ask = || {
-            let mut stream = TcpStream::connect_timeout(&Self::ADDRESS, PATIENCE).ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).ok()?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            let (head, body) = answer.split_once("\r\n\r\n")?;
-            head.contains("200 OK").then(|| body.to_owned())
-        };
-        wait_for(|| namespace.enter(ask)).expect("a scrape")
+        get(namespace, Self::ADDRESS, "/metrics")
     }
 }
 
@@ -72,6 +68,21 @@ impl Drop for Exporter {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// What is at a path, once there is an answer.
+fn get(namespace: &Namespace, from: SocketAddr, path: &str) -> String {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&from, PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.contains("200 OK").then(|| body.to_owned())
+    };
+    wait_for(|| namespace.enter(ask)).unwrap_or_else(|| panic!("no {path} at {from}"))
 }
 
 /// No error, nothing torn, no counter backwards, while the file is written each second and on demand.
@@ -188,4 +199,94 @@ fn alerts() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}{errors}");
     }
+}
+
+/// A real Prometheus, in the host's namespace; killed on drop.
+struct Prometheus(Child, Folder);
+
+impl Prometheus {
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+    fn start(namespace: &Namespace) -> Self {
+        let folder = Folder::new();
+        let config = folder.path("prometheus.yml");
+        let text = format!(
+            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n- job_name: node\n  static_configs:\n  \
+             - targets: ['{}']\n",
+            Exporter::ADDRESS
+        );
+        fs::write(&config, text).expect("a config");
+        let child = namespace
+            .command("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.path("data").display()
+            ))
+            .arg(format!("--web.listen-address={}", Self::ADDRESS))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus");
+        Self(child, folder)
+    }
+
+    /// The answer to a query, as JSON.
+    fn query(namespace: &Namespace, query: &str) -> String {
+        let mut path = "/api/v1/query?query=".to_owned();
+        for byte in query.bytes() {
+            std::fmt::Write::write_fmt(&mut path, format_args!("%{byte:02X}")).expect("a string");
+        }
+        get(namespace, Self::ADDRESS, &path)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Each query of the dashboard has an answer from what the real ones scrape.
+fn dashboard() {
+    let network = topology::k3s(Shape::default());
+    network.host.ip("link set lo up");
+    let fanout = Fanout::start(&network.host, &network.config(Family::V4));
+    let file = fanout.metrics_file();
+    let _exporter = Exporter::start(&network.host, file.parent().expect("a folder"));
+    let prometheus = Prometheus::start(&network.host);
+    let traffic = Traffic {
+        rate: 5000,
+        ..Traffic::new(network.target(Family::V4), 40_000)
+    };
+    let delivery = delivery::of(&network, Family::V4, &traffic);
+    delivery.assert_perfect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana-dashboard.json");
+    let text = fs::read_to_string(path).expect("the dashboard");
+    let queries: Vec<_> = text.lines().filter_map(expression).collect();
+    assert_eq!(queries.len(), 16);
+    for query in &queries {
+        let answered = || {
+            let answer = Prometheus::query(&network.host, query);
+            let is_full =
+                answer.contains("\"status\":\"success\"") && answer.contains("\"metric\"");
+            is_full.then_some(())
+        };
+        wait_for(answered).unwrap_or_else(|| {
+            panic!("{query}: {}", Prometheus::query(&network.host, query));
+        });
+    }
+    let rate = "sum(increase(fanout_received_packets_total[30s]))";
+    println!("{}", Prometheus::query(&network.host, rate));
+    assert!(prometheus.1.path("data").exists());
+    fanout.stop();
+}
+
+/// A query of the dashboard, with its variables as Grafana would have them.
+fn expression(line: &str) -> Option<String> {
+    let value = line.trim().strip_prefix("\"expr\": \"")?;
+    let value = value.trim_end_matches(',').strip_suffix('"')?;
+    let query = value.replace("\\\"", "\"");
+    let query = query.replace("$instance", ".*").replace("$listener", ".*");
+    Some(query.replace("$__rate_interval", "15s"))
 }
