@@ -18,8 +18,8 @@ use nanoserde::SerJson as _;
 use self::view::View;
 use crate::{config::Config, metrics, sys};
 
-/// An instance writes each second: one that has not for so long does not run.
-const OLD: Duration = Duration::from_secs(5);
+/// An instance writes each second, with thousands of series each third: one that has not for so long does not run.
+const OLD: Duration = Duration::from_secs(8);
 /// Between two looks whether it has.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -50,8 +50,8 @@ impl fmt::Display for Nothing {
             ),
             Self::Old(file, age) => write!(
                 f,
-                "no fanout with this config is running: {} was written {} s ago, and is each second; it \
-                 was killed, or it hangs",
+                "no fanout with this config is running: {} was written {} s ago, and is each few seconds; \
+                 it was killed, or it hangs",
                 file.display(),
                 age.as_secs()
             ),

@@ -17,8 +17,10 @@ use super::{Snapshot, render};
 /// For everybody to read, whatever the umask.
 const MODE: u32 = 0o644;
 
-/// As much text is written each second; more only as often as the metrics file.
-const MAX_NOW: usize = 256 << 10;
+/// A longer text (some thousand series) is not worth its while each second.
+const LONG: usize = 256 << 10;
+/// Of a long text's seconds it is written in one.
+const LONG_EVERY: u32 = 3;
 
 /// Where the text of the last second is, for a metrics file: not `.prom`, which the collector would read.
 #[must_use]
@@ -34,6 +36,8 @@ pub struct MetricsFile {
     /// that what a killed process left behind goes with the next writing.
     temporary: PathBuf,
     now: PathBuf,
+    /// Seconds for which a long text stays as it is.
+    rest: u32,
     text: String,
     failing: bool,
 }
@@ -46,6 +50,7 @@ impl MetricsFile {
             temporary: with_suffix(&path, ".", ".tmp"),
             now: now(&path),
             path,
+            rest: 0,
             text: String::new(),
             failing: false,
         }
@@ -55,10 +60,6 @@ impl MetricsFile {
     pub fn update(&mut self, snapshot: &Snapshot<'_>) {
         render(snapshot, &mut self.text);
         let result = self.replace(&self.path, true);
-        if self.text.len() > MAX_NOW {
-            // Not worth a word where the other one is written.
-            let _ = self.replace(&self.now, false);
-        }
         let failed_before = std::mem::replace(&mut self.failing, result.is_err());
         let path = self.path.display();
         match result {
@@ -72,11 +73,17 @@ impl MetricsFile {
         }
     }
 
-    /// Replaces the text of the last second, unless there is too much.
+    /// Replaces the text of the last second, to be called each second; a long text only each third time.
     pub fn update_now(&mut self, snapshot: &Snapshot<'_>) {
-        if self.text.len() <= MAX_NOW {
-            render(snapshot, &mut self.text);
-            let _ = self.replace(&self.now, false);
+        if let Some(rest) = self.rest.checked_sub(1) {
+            self.rest = rest;
+            return;
+        }
+        render(snapshot, &mut self.text);
+        // Not worth a word where the other one is written.
+        let _ = self.replace(&self.now, false);
+        if self.text.len() > LONG {
+            self.rest = LONG_EVERY - 1;
         }
     }
 

@@ -6,9 +6,11 @@ use super::view::{Count, Downstream, Listener, Named, Queue, View};
 use crate::xsk::umem::FRAMES;
 
 /// Cells of a bar.
-const BAR: usize = 20;
-/// Columns of a name.
+const BAR: usize = 16;
+/// Columns of a name in a row.
 const NAME: usize = 20;
+/// And of a listener's, beside all that is said of it.
+const TITLE: usize = 30;
 /// A queue with more of a listener's datagrams than this, in percent, is said to be hot.
 const HOT: u64 = 90;
 
@@ -16,16 +18,12 @@ const HOT: u64 = 90;
 pub(super) fn table(view: &View, now: u64) -> String {
     let mut text = String::new();
     let up = duration(now.saturating_sub(view.started));
-    let _ = write!(text, "fanout {}, up {up}; ", view.version);
     let ago = duration(now.saturating_sub(view.last_reload));
-    let _ = if view.last_reload_successful {
-        writeln!(text, "config read {ago} ago")
-    } else {
-        writeln!(
-            text,
-            "the last reload was REFUSED (see the log), config of {ago} ago"
-        )
-    };
+    let version = &view.version;
+    let _ = writeln!(text, "fanout {version}, up {up}; config read {ago} ago");
+    if !view.last_reload_successful {
+        text.push_str("the last reload was REFUSED (see the log), the config before is in force\n");
+    }
     for listener in &view.listeners {
         text.push('\n');
         self::listener(&mut text, listener);
@@ -40,8 +38,8 @@ pub(super) fn table(view: &View, now: u64) -> String {
 }
 
 fn listener(text: &mut String, listener: &Listener) {
+    let name = short(&listener.name, TITLE);
     let Listener {
-        name,
         mode,
         interface,
         xdp,
@@ -96,12 +94,15 @@ fn listener(text: &mut String, listener: &Listener) {
         addresses(text, downstream);
     }
     reasons(text, "dropped", &listener.dropped);
-    reasons(text, "passed to the kernel", &listener.passed);
+    reasons(text, "left to the kernel", &listener.passed);
 }
 
 fn row(text: &mut String, name: &str, count: Count, more: &str) {
     let (rate, total) = (grouped(count.rate), grouped(count.total));
-    let line = format!("  {:<NAME$} {rate:>10}/s {total:>15}  {more}", short(name));
+    let line = format!(
+        "  {:<NAME$} {rate:>10}/s {total:>18}  {more}",
+        short(name, NAME)
+    );
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
@@ -123,7 +124,9 @@ fn queues(text: &mut String, listener: &Listener) {
             &format!("{share:>3} % {more}"),
         );
         if hot {
-            text.push_str("    nearly all on one queue: one sender, or RSS does not hash ports (fanout check)\n");
+            text.push_str(
+                "    nearly all on one queue: one sender, or RSS ignores ports (fanout check)\n",
+            );
         }
     }
 }
@@ -188,11 +191,11 @@ fn grouped(number: u64) -> String {
     text
 }
 
-fn short(name: &str) -> String {
-    if name.chars().count() <= NAME {
+fn short(name: &str, columns: usize) -> String {
+    if name.chars().count() <= columns {
         return name.to_owned();
     }
-    let begin: String = name.chars().take(NAME - 1).collect();
+    let begin: String = name.chars().take(columns - 1).collect();
     begin + "…"
 }
 
@@ -202,5 +205,83 @@ fn duration(seconds: u64) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::view, *};
+
+    fn named(name: &str, total: u64) -> Named {
+        let name = name.to_owned();
+        let count = Count { total, rate: total };
+        Named { name, count }
+    }
+
+    /// The longest names, and what years at a million datagrams a second add up to.
+    #[test]
+    fn fits_80_columns() {
+        let years = Count {
+            total: 99_999_999_999_999,
+            rate: 99_999_999,
+        };
+        let name = "n".repeat(63);
+        let interface = "i".repeat(15);
+        let listener = Listener {
+            name: name.clone(),
+            mode: "af_xdp".to_owned(),
+            interface: interface.clone(),
+            xdp: "native".to_owned(),
+            zero_copy: true,
+            received: years,
+            by_queue: vec![named("0", 1), named("1023", 99_999_999)],
+            downstreams: vec![view::Downstream {
+                name: name.clone(),
+                forwarded: years,
+                addresses: vec![view::Address {
+                    address: "[1111:2222:3333:4444:5555:6666:7777:8888]:65535".to_owned(),
+                    up: false,
+                }],
+            }],
+            dropped: vec![named("receive_buffer_full", 99_999_999)],
+            passed: vec![named("extension_headers", 99_999_999)],
+        };
+        let view = View {
+            version: "10.10.10".to_owned(),
+            listeners: vec![
+                Listener {
+                    mode: "userspace".to_owned(),
+                    interface: String::new(),
+                    xdp: "none".to_owned(),
+                    ..listener.clone()
+                },
+                Listener {
+                    mode: String::new(),
+                    ..listener.clone()
+                },
+                listener,
+            ],
+            queues: vec![Queue {
+                interface,
+                number: "1023".to_owned(),
+                free_frames: 0,
+                losses: vec![named("rx_fill_ring_empty_descs", 99_999_999)],
+            }],
+            ..View::default()
+        };
+        let table = table(&view, 1_800_000_000);
+        for line in table.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for words in [
+            ", XDP native, zero copy",
+            "left to the kernel:",
+            "100 % HOT",
+            "nearly all on one queue",
+            "DOWN [1111",
+            "REFUSED",
+        ] {
+            assert!(table.contains(words), "no {words:?} in\n{table}");
+        }
     }
 }

@@ -246,7 +246,59 @@ mod tests {
         assert_eq!((view.queues[0].free_frames, view.started), (42, 7));
     }
 
-    /// What `render` writes is read.
+    /// What `render` writes is read: its own test holds it to this text.
+    #[test]
+    fn what_is_rendered_is_read() {
+        let view = View::new(include_str!("../metrics/render/golden.prom"), "", 1000);
+        let named = |of: &[Named]| -> Vec<_> {
+            let pairs = of.iter().map(|of| (of.name.clone(), of.count.total));
+            pairs.collect()
+        };
+        let pairs = |all: &[(&str, u64)]| -> Vec<_> {
+            let pairs = all.iter().map(|&(name, total)| (name.to_owned(), total));
+            pairs.collect()
+        };
+        assert_eq!(
+            (&view.version[..], view.started),
+            ("VERSION", 1_700_000_000)
+        );
+        assert!(view.last_reload_successful);
+        assert_eq!(view.last_reload, 1_700_000_001);
+        let [syslog, odd] = &view.listeners[..] else {
+            panic!("{view:?}")
+        };
+        let words = [&syslog.name, &syslog.mode, &syslog.interface, &syslog.xdp];
+        assert_eq!(words, ["syslog", "af_xdp", "ens5", "native"]);
+        assert!(syslog.zero_copy && !odd.zero_copy);
+        assert_eq!(odd.interface, "a\"b\\c\nd");
+        assert_eq!(syslog.received.total, 10);
+        assert_eq!(named(&syslog.by_queue), pairs(&[("0", 7), ("1", 3)]));
+        let [vector, removed] = &syslog.downstreams[..] else {
+            panic!("{syslog:?}")
+        };
+        assert_eq!(vector.forwarded.total, u64::MAX);
+        assert_eq!(vector.addresses[0].address, "10.42.0.21:5514");
+        assert!(vector.addresses[0].up && !odd.downstreams[0].addresses[0].up);
+        assert_eq!((&removed.name[..], removed.forwarded.total), ("removed", 5));
+        assert!(removed.addresses.is_empty());
+        assert_eq!(syslog.dropped.len(), 5);
+        assert_eq!(named(&syslog.dropped)[..1], pairs(&[("no_downstream", 1)]));
+        assert_eq!(syslog.passed.len(), 9);
+        assert_eq!(named(&syslog.passed)[..1], pairs(&[("other_mac", 1)]));
+        let [queue] = &view.queues[..] else {
+            panic!("{view:?}")
+        };
+        assert_eq!((&queue.interface[..], &queue.number[..]), ("ens5", "1"));
+        assert_eq!(queue.free_frames, 8192);
+        let losses = [
+            ("rx_dropped", 1),
+            ("rx_invalid_descs", 2),
+            ("rx_ring_full", 4),
+            ("rx_fill_ring_empty_descs", 5),
+        ];
+        assert_eq!(named(&queue.losses), pairs(&losses));
+    }
+
     #[test]
     fn a_first_reading_has_no_rates() {
         let now = text(10, 10, 0);

@@ -5,10 +5,14 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use super::{super::Reload, *};
+use super::{
+    super::{InterfaceSample, Reload},
+    *,
+};
+use crate::link::Losses;
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);
@@ -72,6 +76,45 @@ fn writes_replaces_and_removes() {
         file.update(&snapshot);
         assert_eq!(fs::read_to_string(&path).unwrap(), text(&snapshot));
         assert_eq!(folder.names(), ["fanout.prom"]);
+    }
+    file.remove().unwrap();
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+/// A text of many series goes on being written, only more seldom: `fanout status` takes an old one for the end.
+#[test]
+fn a_long_text_of_the_last_second_is_written_each_third_time() {
+    let folder = Folder::new("long");
+    let path = folder.join("fanout.prom");
+    let name = "a".repeat(LONG);
+    let long = |started| Snapshot {
+        interfaces: vec![InterfaceSample {
+            name: &name,
+            losses: Losses::default(),
+        }],
+        ..snapshot(started)
+    };
+    let mut file = MetricsFile::new(path.clone());
+    let mut seen = Vec::new();
+    for second in 0..7 {
+        let started = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        file.update(&long(started));
+        file.update_now(&long(started));
+        let is_new = fs::read_to_string(now(&path)).unwrap() == text(&long(started));
+        seen.push(is_new);
+        // The collector's is another matter.
+        assert_eq!(fs::read_to_string(&path).unwrap(), text(&long(started)));
+    }
+    assert_eq!(seen, [true, false, false, true, false, false, true]);
+
+    // A reload made it short again.
+    for is_now in [false, false, true, true] {
+        let short = snapshot(SystemTime::now());
+        file.update_now(&short);
+        assert_eq!(
+            fs::read_to_string(now(&path)).unwrap() == text(&short),
+            is_now
+        );
     }
     file.remove().unwrap();
     assert_eq!(folder.names(), [""; 0]);
