@@ -1,4 +1,5 @@
-//! The log: stderr, one line an event, `LEVEL message key=value …`, with its priority in front for journald.
+//! The log: stderr, one line an event, `LEVEL message key=value …`. In front stands the time, or what journald, which
+//! knows the time, takes for the line's priority.
 //!
 //! simple_logger decides what is worth a line (the config's level, overridden by `RUST_LOG`); the
 //! line itself is ours, as the contract's has no target and a closed stderr must not end the program.
@@ -7,10 +8,13 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::AsFd, unix::fs::MetadataExt as _},
+    time::SystemTime,
 };
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simple_logger::SimpleLogger;
+
+use crate::sys::clock::Utc;
 
 struct Logger {
     filter: SimpleLogger,
@@ -51,6 +55,8 @@ impl Log for Logger {
             let (level, text) = (record.level(), record.args());
             let line = if self.journal {
                 format!("<{}>{level} {text}\n", priority(level))
+            } else if let Ok(now) = Utc::of(SystemTime::now()) {
+                format!("{now} {level} {text}\n")
             } else {
                 format!("{level} {text}\n")
             };

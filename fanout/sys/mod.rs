@@ -2,6 +2,7 @@
 //! no retry, no logging, no policy.
 
 mod address;
+pub mod clock;
 pub mod datagram;
 pub mod ethtool;
 pub mod icmp;

@@ -124,13 +124,12 @@ impl Fanout {
         self.log.lock().expect("the log").join("\n")
     }
 
-    /// The lines of a level, such as `WARN`.
+    /// The events of a level, such as `WARN`: lines without their time.
     pub fn logged(&self, level: &str) -> Vec<String> {
         let log = self.log.lock().expect("the log");
-        let lines = log
-            .iter()
-            .filter(|line| line.split(' ').next() == Some(level));
-        lines.cloned().collect()
+        let events = log.iter().map(|line| event(line));
+        let of_level = events.filter(|event| event.split(' ').next() == Some(level));
+        of_level.map(str::to_owned).collect()
     }
 
     /// Waits for a line with `part`; returns the first one.
@@ -290,6 +289,20 @@ fn collect(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> 
             log.lock().expect("the log").push(line);
         }
     })
+}
+
+/// A line of the log without its time. What is said before the log begins has none.
+pub fn event(line: &str) -> &str {
+    match line.split_once(' ') {
+        Some((time, event)) if is_time(time) => event,
+        _ => line,
+    }
+}
+
+/// Whether it is like `2026-01-31T23:59:59.999Z`.
+fn is_time(word: &str) -> bool {
+    let digits = word.replace(|c: char| c.is_ascii_digit(), "0");
+    digits == "0000-00-00T00:00:00.000Z"
 }
 
 /// Asks until there is an answer, or [`PATIENCE`] runs out.

@@ -5,7 +5,7 @@ use std::{net::UdpSocket, time::Duration};
 use crate::{
     common::{
         delivery,
-        fanout::{self, Fanout, PATIENCE, wait_for},
+        fanout::{self, Fanout, PATIENCE, event, wait_for},
         mode::{AF_XDP, Mode},
         namespace::{Namespace, expect_success},
         sender::Traffic,
@@ -118,7 +118,7 @@ fn interrupted() {
     assert!(!has_program(&network.host));
 }
 
-/// Each line of the log begins with its level, and all that an operator looks for are there.
+/// Each line of the log begins with its time and level, and all that an operator looks for are there.
 fn one_line_an_event() {
     let network = topology::k3s(Shape::default());
     let config = "log_level = debug\n".to_owned() + &network.config(Family::V4);
@@ -127,9 +127,8 @@ fn one_line_an_event() {
     let log = fanout.log();
     let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
     let stray = log.lines().find(|line| {
-        !levels
-            .iter()
-            .any(|level| line.starts_with(&format!("{level} ")))
+        let is_of = |level: &&str| event(line).starts_with(&format!("{level} "));
+        event(line) == *line || !levels.iter().any(is_of)
     });
     assert_eq!(stray, None, "no event of its own:\n{log}");
     for part in [
@@ -141,7 +140,7 @@ fn one_line_an_event() {
         "INFO ready listeners=1 workers=1",
     ] {
         assert!(
-            log.lines().any(|line| line.starts_with(part)),
+            log.lines().any(|line| event(line).starts_with(part)),
             "no {part:?} in\n{log}"
         );
     }

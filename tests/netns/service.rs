@@ -158,7 +158,13 @@ impl Machine {
     }
 
     fn log(&self) -> String {
-        let output = expect_success(&mut self.command("journalctl", &["--output=cat"]));
+        self.journal(&[])
+    }
+
+    /// The messages that `arguments` select.
+    fn journal(&self, arguments: &[&str]) -> String {
+        let mut command = self.command("journalctl", &["--output=cat"]);
+        let output = expect_success(command.args(arguments));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -210,7 +216,7 @@ fn in_each_mode() {
     let machine = Machine::boot(&network);
     let keys = [AF_XDP, XDP, TC].map(|mode| mode.keys);
     for keys in keys.into_iter().chain(["mode = userspace\n"]) {
-        machine.start(&(network.config(Family::V4) + keys));
+        machine.start(&("log_level = debug\n".to_owned() + &network.config(Family::V4) + keys));
         assert_eq!(machine.property("ActiveState"), "active");
         assert!(machine.property("StatusText").starts_with("ready "));
         assert_confined(&machine);
@@ -228,6 +234,13 @@ fn in_each_mode() {
             || line.starts_with("ERROR")
     });
     assert_eq!(complaint, None, "{log}");
+    // journald knows each line's level.
+    for (priority, level) in [("info", "INFO "), ("debug", "DEBUG ")] {
+        let range = format!("--priority={priority}..{priority}");
+        let lines = machine.journal(&["--unit=fanout", &range]);
+        let is_there = lines.lines().any(|line| line.starts_with(level));
+        assert!(is_there, "no {priority}:\n{lines}\nof\n{log}");
+    }
 }
 
 fn assert_confined(machine: &Machine) {
