@@ -1,24 +1,59 @@
 //! Prometheus' text format (version 0.0.4), as [`render`](crate::metrics::render) writes it → samples.
 
+use std::borrow::Cow;
+
 /// One line: a family's name, labels, and a number without its fraction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sample<'t> {
+    /// All before the number, as it stands there: what tells one series from another.
+    pub(super) series: &'t str,
     pub(super) family: &'t str,
-    labels: Vec<(&'t str, String)>,
+    labels: &'t str,
     pub(super) value: u64,
 }
 
-impl Sample<'_> {
-    /// Whether both are of one series.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        (self.family, &self.labels) == (other.family, &other.labels)
-    }
-
+impl<'t> Sample<'t> {
     /// A label's value; nothing if it has no such label.
-    pub(super) fn label(&self, name: &str) -> &str {
-        let label = self.labels.iter().find(|(label, _)| *label == name);
-        label.map_or("", |(_, value)| value)
+    pub(super) fn label(&self, name: &str) -> Cow<'t, str> {
+        let mut rest = self.labels;
+        while let Some((label, quoted)) = rest.split_once("=\"") {
+            let Some(end) = end_of(quoted) else { break };
+            if label == name {
+                return unescaped(&quoted[..end]);
+            }
+            rest = quoted[end + 1..].trim_start_matches(',');
+        }
+        Cow::default()
     }
+}
+
+/// Where the quote is that ends a label's value. In it stand `\\`, `\"` and `\n` for what they look like.
+fn end_of(quoted: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    quoted.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })
+}
+
+fn unescaped(value: &str) -> Cow<'_, str> {
+    if !value.contains('\\') {
+        return Cow::Borrowed(value);
+    }
+    let mut plain = String::new();
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        plain.push(match c {
+            '\\' => match chars.next() {
+                Some('n') => '\n',
+                Some(other) => other,
+                None => break,
+            },
+            other => other,
+        });
+    }
+    Cow::Owned(plain)
 }
 
 /// All samples, in their order. What is none is left out.
@@ -31,37 +66,15 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     let (series, value) = line.rsplit_once(' ')?;
     let whole = value.split('.').next()?;
     let (family, labels) = match series.split_once('{') {
-        Some((family, rest)) => (family, labels(rest.strip_suffix('}')?)?),
-        None => (series, Vec::new()),
+        Some((family, rest)) => (family, rest.strip_suffix('}')?),
+        None => (series, ""),
     };
     Some(Sample {
+        series,
         family,
         labels,
         value: whole.parse().ok()?,
     })
-}
-
-/// `name="value",…`; in a value stand `\\`, `\"` and `\n` for what they look like.
-fn labels(mut rest: &str) -> Option<Vec<(&str, String)>> {
-    let mut labels = Vec::new();
-    while !rest.is_empty() {
-        let (name, quoted) = rest.split_once("=\"")?;
-        let mut value = String::new();
-        let mut chars = quoted.chars();
-        loop {
-            match chars.next()? {
-                '"' => break,
-                '\\' => value.push(match chars.next()? {
-                    'n' => '\n',
-                    other => other,
-                }),
-                other => value.push(other),
-            }
-        }
-        labels.push((name, value));
-        rest = chars.as_str().trim_start_matches(',');
-    }
-    Some(labels)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::view::{Count, Downstream, Listener, Named, Queue, View};
+use super::view::{Count, Downstream, Interface, Listener, Named, Queue, Redirect, View};
 use crate::xsk::umem::FRAMES;
 
 /// Cells of a bar.
@@ -28,12 +28,20 @@ pub(super) fn table(view: &View, now: u64) -> String {
         text.push('\n');
         self::listener(&mut text, listener);
     }
-    if !view.queues.is_empty() {
+    let mut rest = String::new();
+    for queue in &view.queues {
+        self::queue(&mut rest, queue);
+    }
+    for interface in &view.interfaces {
+        self::interface(&mut rest, interface);
+    }
+    for redirect in &view.redirects {
+        self::redirect(&mut rest, redirect);
+    }
+    if !rest.is_empty() {
         text.push('\n');
     }
-    for queue in &view.queues {
-        self::queue(&mut text, queue);
-    }
+    text.push_str(&rest);
     text
 }
 
@@ -160,9 +168,46 @@ fn queue(text: &mut String, of: &Queue) {
         text,
         "{interface} queue {number}: {used} of {all} frames are in rings"
     );
-    for Named { name, count } in losses {
-        row(text, "lost:", *count, name);
+    for Named { name, count } in happened(losses) {
+        let sending = name.starts_with("tx_");
+        let what = if sending { "not sent:" } else { "lost:" };
+        row(text, what, *count, name);
     }
+}
+
+/// What no listener could count.
+fn interface(text: &mut String, Interface { name, losses }: &Interface) {
+    let mut losses = happened(losses).peekable();
+    if losses.peek().is_some() {
+        let _ = writeln!(text, "{name}: lost before fanout's program saw it");
+    }
+    for Named { name, count } in losses {
+        let by = match &name[..] {
+            "rx_missed" => "by the card, no room",
+            _ => "by driver or kernel",
+        };
+        row(text, by, *count, name);
+    }
+}
+
+/// What the listeners count as forwarded all the same.
+fn redirect(text: &mut String, of: &Redirect) {
+    let Redirect {
+        interface,
+        egress,
+        failed,
+    } = of;
+    if failed.total > 0 {
+        let _ = writeln!(
+            text,
+            "{interface} to {egress}: forwarded, but then not sent"
+        );
+        row(text, "lost:", *failed, "redirect_failed");
+    }
+}
+
+fn happened(losses: &[Named]) -> impl Iterator<Item = &Named> {
+    losses.iter().filter(|loss| loss.count.total > 0)
 }
 
 fn percent(part: u64, whole: u64) -> u64 {
@@ -262,11 +307,37 @@ mod tests {
                 listener,
             ],
             queues: vec![Queue {
-                interface,
+                interface: interface.clone(),
                 number: "1023".to_owned(),
                 free_frames: 0,
-                losses: vec![named("rx_fill_ring_empty_descs", 99_999_999)],
+                losses: vec![
+                    named("rx_fill_ring_empty_descs", 99_999_999),
+                    named("rx_ring_full", 0),
+                    named("tx_invalid_descs", 1),
+                ],
             }],
+            interfaces: vec![
+                view::Interface {
+                    name: interface.clone(),
+                    losses: vec![named("rx_missed", 5), named("rx_dropped", 99_999_999)],
+                },
+                view::Interface {
+                    name: "calm".to_owned(),
+                    losses: vec![named("rx_missed", 0)],
+                },
+            ],
+            redirects: vec![
+                view::Redirect {
+                    interface: interface.clone(),
+                    egress: interface.clone(),
+                    failed: years,
+                },
+                view::Redirect {
+                    interface: interface.clone(),
+                    egress: "calm".to_owned(),
+                    failed: Count::default(),
+                },
+            ],
             ..View::default()
         };
         let table = table(&view, 1_800_000_000);
@@ -280,8 +351,15 @@ mod tests {
             "nearly all on one queue",
             "DOWN [1111",
             "REFUSED",
+            "not sent:                     1/s                  1  tx_invalid_descs\n",
+            "iii: lost before fanout's program saw it\n  by the card, no room          5/s",
+            "  by driver or kernel  99,999,999/s         99,999,999  rx_dropped\n",
+            "iii: forwarded, but then not sent\n  lost:",
         ] {
             assert!(table.contains(words), "no {words:?} in\n{table}");
+        }
+        for words in ["rx_ring_full", "calm"] {
+            assert!(!table.contains(words), "{words:?} in\n{table}");
         }
     }
 }

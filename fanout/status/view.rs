@@ -5,6 +5,8 @@
     reason = "the derive knows no other fields than pub ones, and the names are the metrics'"
 )]
 
+use std::{borrow::Cow, collections::HashMap};
+
 use nanoserde::SerJson;
 
 use super::exposition::{Sample, samples};
@@ -20,6 +22,8 @@ pub struct View {
     pub last_reload: u64,
     pub listeners: Vec<Listener>,
     pub queues: Vec<Queue>,
+    pub interfaces: Vec<Interface>,
+    pub redirects: Vec<Redirect>,
 }
 
 #[derive(Clone, Debug, Default, SerJson)]
@@ -74,129 +78,171 @@ pub struct Queue {
     pub losses: Vec<Named>,
 }
 
+#[derive(Clone, Debug, Default, SerJson)]
+pub struct Interface {
+    pub name: String,
+    /// What it lost before fanout's programs saw it, by the kernel's name.
+    pub losses: Vec<Named>,
+}
+
+#[derive(Clone, Debug, SerJson)]
+pub struct Redirect {
+    pub interface: String,
+    pub egress: String,
+    /// Of what counts as forwarded.
+    pub failed: Count,
+}
+
 impl View {
     /// Of `text`; `before` was read as many milliseconds before.
     pub(super) fn new(text: &str, before: &str, milliseconds: u64) -> Self {
-        let before: Vec<_> = samples(before).collect();
-        let mut view = Self::default();
-        // Both readings list mostly the same, in the same order.
-        let mut place = 0;
+        let before = samples(before).map(|sample| (sample.series, sample.value));
+        let before: HashMap<_, _> = before.collect();
+        let mut reading = Reading::default();
         for sample in samples(text) {
-            let same = |old: &Sample<'_>| sample.is(old);
-            let ahead = before.iter().skip(place).position(same).map(|n| place + n);
-            let old = ahead.or_else(|| before.iter().position(same));
-            place = old.map_or(place, |old| old + 1);
-            let was = old.map_or(sample.value, |old| before[old].value);
-            let since = sample.value.saturating_sub(was);
+            let was = before.get(sample.series).copied();
+            let since = sample.value.saturating_sub(was.unwrap_or(sample.value));
             let count = Count {
                 total: sample.value,
                 rate: (1000 * since).checked_div(milliseconds).unwrap_or_default(),
             };
-            view.take(&sample, count);
+            reading.take(&sample, count);
         }
-        view
+        reading.view
     }
+}
 
-    fn take(&mut self, sample: &Sample<'_>, count: Count) {
-        let named = |label: &str| Named {
-            name: sample.label(label).to_owned(),
-            count,
-        };
+/// A view that is not yet whole.
+#[derive(Default)]
+struct Reading<'t> {
+    view: View,
+    /// By its listener's place and its name, where a downstream is among that listener's.
+    downstreams: HashMap<(usize, Cow<'t, str>), usize>,
+}
+
+impl<'t> Reading<'t> {
+    fn take(&mut self, sample: &Sample<'t>, count: Count) {
+        let text = |label: &str| sample.label(label).into_owned();
+        let named = |name: String| Named { name, count };
+        let view = &mut self.view;
         match sample.family {
-            "fanout_build_info" => sample.label("version").clone_into(&mut self.version),
-            "fanout_start_time_seconds" => self.started = sample.value,
+            "fanout_build_info" => view.version = text("version"),
+            "fanout_start_time_seconds" => view.started = sample.value,
             "fanout_config_last_reload_successful" => {
-                self.last_reload_successful = sample.value == 1;
+                view.last_reload_successful = sample.value == 1;
             }
             "fanout_config_last_reload_success_timestamp_seconds" => {
-                self.last_reload = sample.value;
+                view.last_reload = sample.value;
             }
             "fanout_listener_info" => {
-                let [mode, interface, xdp] =
-                    ["mode", "interface", "xdp"].map(|label| sample.label(label).to_owned());
-                let zero_copy = sample.label("zero_copy") == "true";
-                let listener = self.listener(sample);
-                (listener.mode, listener.interface, listener.xdp) = (mode, interface, xdp);
-                listener.zero_copy = zero_copy;
+                let listener = view.listener(sample);
+                listener.mode = text("mode");
+                listener.interface = text("interface");
+                listener.xdp = text("xdp");
+                listener.zero_copy = sample.label("zero_copy") == "true";
             }
             "fanout_received_packets_total" => {
-                let listener = self.listener(sample);
+                let listener = view.listener(sample);
                 listener.received.total += count.total;
                 listener.received.rate += count.rate;
-                listener.by_queue.push(named("queue"));
+                listener.by_queue.push(named(text("queue")));
             }
             "fanout_forwarded_packets_total" => self.downstream(sample).forwarded = count,
             "fanout_downstream_up" => {
                 let address = Address {
-                    address: sample.label("address").to_owned(),
+                    address: text("address"),
                     up: sample.value == 1,
                 };
                 self.downstream(sample).addresses.push(address);
             }
             "fanout_dropped_packets_total" if count.total > 0 => {
-                self.listener(sample).dropped.push(named("reason"));
+                view.listener(sample).dropped.push(named(text("reason")));
             }
             "fanout_passed_packets_total" if count.total > 0 => {
-                self.listener(sample).passed.push(named("reason"));
+                view.listener(sample).passed.push(named(text("reason")));
             }
-            "fanout_umem_free_frames" => self.queue(sample).free_frames = sample.value,
+            "fanout_umem_free_frames" => view.queue(sample).free_frames = sample.value,
+            "fanout_redirect_failed_packets_total" => view.redirects.push(Redirect {
+                interface: text("interface"),
+                egress: text("egress"),
+                failed: count,
+            }),
             family => {
-                let loss = family.strip_prefix("fanout_xsk_");
-                let loss = loss.and_then(|loss| loss.strip_suffix("_total"));
-                if let Some(loss) = loss.filter(|loss| loss.starts_with("rx_") && count.total > 0) {
-                    let name = loss.to_owned();
-                    self.queue(sample).losses.push(Named { name, count });
+                let of = |prefix| family.strip_prefix(prefix)?.strip_suffix("_total");
+                if let Some(loss) = of("fanout_interface_") {
+                    let losses = &mut view.interface(sample).losses;
+                    losses.push(named(loss.to_owned()));
+                } else if let Some(loss) = of("fanout_xsk_")
+                    // With nothing to send, nothing is lost.
+                    && loss != "tx_ring_empty_descs"
+                {
+                    view.queue(sample).losses.push(named(loss.to_owned()));
                 }
             }
         }
     }
 
+    /// There may be 65,536: what is asked for each must not look at all.
+    fn downstream(&mut self, sample: &Sample<'t>) -> &mut Downstream {
+        let listener = self.view.listener_place(sample);
+        let name = sample.label("downstream");
+        let all = &mut self.view.listeners[listener].downstreams;
+        let place = self.downstreams.entry((listener, name));
+        let place = *place.or_insert_with_key(|(_, name)| {
+            all.push(Downstream {
+                name: name.clone().into_owned(),
+                ..Downstream::default()
+            });
+            all.len() - 1
+        });
+        &mut all[place]
+    }
+}
+
+impl View {
     fn listener(&mut self, sample: &Sample<'_>) -> &mut Listener {
-        let name = sample.label("listener");
-        find(
-            &mut self.listeners,
-            |l| l.name == name,
-            || Listener {
-                name: name.to_owned(),
-                ..Listener::default()
-            },
-        )
+        let place = self.listener_place(sample);
+        &mut self.listeners[place]
     }
 
-    fn downstream(&mut self, sample: &Sample<'_>) -> &mut Downstream {
-        let name = sample.label("downstream");
-        let downstreams = &mut self.listener(sample).downstreams;
-        find(
-            downstreams,
-            |d| d.name == name,
-            || Downstream {
-                name: name.to_owned(),
-                ..Downstream::default()
-            },
-        )
+    fn listener_place(&mut self, sample: &Sample<'_>) -> usize {
+        let name = sample.label("listener");
+        let new = || Listener {
+            name: name.clone().into_owned(),
+            ..Listener::default()
+        };
+        place(&mut self.listeners, |l| l.name == name, new)
     }
 
     fn queue(&mut self, sample: &Sample<'_>) -> &mut Queue {
         let [interface, queue] = ["interface", "queue"].map(|label| sample.label(label));
-        find(
-            &mut self.queues,
-            |q| q.interface == interface && q.number == queue,
-            || Queue {
-                interface: interface.to_owned(),
-                number: queue.to_owned(),
-                ..Queue::default()
-            },
-        )
+        let new = || Queue {
+            interface: interface.clone().into_owned(),
+            number: queue.clone().into_owned(),
+            ..Queue::default()
+        };
+        let is = |q: &Queue| q.interface == interface && q.number == queue;
+        let place = place(&mut self.queues, is, new);
+        &mut self.queues[place]
+    }
+
+    fn interface(&mut self, sample: &Sample<'_>) -> &mut Interface {
+        let name = sample.label("interface");
+        let new = || Interface {
+            name: name.clone().into_owned(),
+            ..Interface::default()
+        };
+        let place = place(&mut self.interfaces, |i| i.name == name, new);
+        &mut self.interfaces[place]
     }
 }
 
-/// The one that it is, or a new one at the end.
-fn find<T>(all: &mut Vec<T>, is: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> &mut T {
-    let place = all.iter().position(is).unwrap_or_else(|| {
+/// Of the one that it is, or of a new one at the end.
+fn place<T>(all: &mut Vec<T>, is: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> usize {
+    all.iter().position(is).unwrap_or_else(|| {
         all.push(new());
         all.len() - 1
-    });
-    &mut all[place]
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +261,7 @@ mod tests {
              fanout_dropped_packets_total{{listener=\"a\",reason=\"too_big\"}} 0\n\
              fanout_downstream_up{{listener=\"a\",downstream=\"x\",address=\"10.0.0.1:1\"}} 1\n\
              fanout_xsk_rx_ring_full_total{{interface=\"ens5\",queue=\"0\"}} 3\n\
+             fanout_interface_rx_missed_total{{interface=\"ens5\"}} 0\n\
              fanout_xsk_tx_ring_empty_descs_total{{interface=\"ens5\",queue=\"0\"}} 3\n\
              fanout_umem_free_frames{{interface=\"ens5\",queue=\"0\"}} 42\n"
         )
@@ -293,10 +340,33 @@ mod tests {
         let losses = [
             ("rx_dropped", 1),
             ("rx_invalid_descs", 2),
+            ("tx_invalid_descs", 3),
             ("rx_ring_full", 4),
             ("rx_fill_ring_empty_descs", 5),
         ];
         assert_eq!(named(&queue.losses), pairs(&losses));
+        let [interface] = &view.interfaces[..] else {
+            panic!("{view:?}")
+        };
+        assert_eq!(interface.name, "ens5");
+        let losses = [("rx_missed", 7), ("rx_dropped", 8)];
+        assert_eq!(named(&interface.losses), pairs(&losses));
+        let [redirect] = &view.redirects[..] else {
+            panic!("{view:?}")
+        };
+        assert_eq!(
+            (&redirect.interface[..], &redirect.egress[..]),
+            ("ens5", "ens6")
+        );
+        assert_eq!(redirect.failed.total, 3);
+    }
+
+    /// Machines get the zeros too, or they could not tell them from an older version.
+    #[test]
+    fn losses_that_never_happened_are_in_the_json() {
+        let json = View::new(&text(1, 1, 0), "", 1000).serialize_json();
+        let zero = r#"{"name":"rx_missed","count":{"total":0,"rate":0}}"#;
+        assert!(json.contains(zero), "{json}");
     }
 
     #[test]

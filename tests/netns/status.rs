@@ -11,6 +11,7 @@ use crate::{
     common::{
         delivery,
         fanout::{self, Fanout, Folder, wait_for},
+        mode::XDP,
         sender::Traffic,
         topology::{self, Family, Shape},
     },
@@ -19,6 +20,7 @@ use crate::{
 
 pub fn register(suite: &mut Suite) {
     suite.test_with("status::under_load", &["setpriv"], under_load);
+    suite.test_with("status::lost_redirects", &["ethtool"], lost_redirects);
     suite.test("status::nothing_runs", nothing_runs);
     suite.test("status::no_metrics_file", no_metrics_file);
 }
@@ -109,6 +111,35 @@ fn under_load() {
         (number(&table, "received", 2) == sent && at_rest).then_some(())
     });
     done.expect("all of it, and rest");
+    fanout.stop();
+}
+
+/// What an egress does not take counts as forwarded, and has a line of its own.
+fn lost_redirects() {
+    let network = topology::other_interface(Shape::default()).with_gro();
+    let fanout = Fanout::start(&network.host, &network.config_in(&XDP, Family::V4));
+    let all_went = text(&status(&fanout.config(), &[]).stdout);
+    assert!(!all_went.contains("not sent"), "{all_went}");
+    let json = text(&status(&fanout.config(), &["--json"]).stdout);
+    let none = r#"{"interface":"ens5","egress":"ens6","failed":{"total":0,"rate":0}}"#;
+    assert!(json.contains(none), "{json}");
+    network.gro("off");
+    let traffic = Traffic::new(network.target(Family::V4), 300);
+    assert_eq!(delivery::of(&network, Family::V4, &traffic).arrived(), 0);
+    let lost = wait_for(|| {
+        let table = text(&status(&fanout.config(), &[]).stdout);
+        table.contains("not sent").then_some(table)
+    });
+    let lost = lost.expect("what was lost");
+    assert!(
+        lost.contains("\nens5 to ens6: forwarded, but then not sent\n  lost:"),
+        "{lost}"
+    );
+    assert!(number(&lost, "lost:", 2) > 0, "{lost}");
+    assert!(
+        lost.lines().all(|line| line.chars().count() <= 80),
+        "{lost}"
+    );
     fanout.stop();
 }
 
