@@ -5,6 +5,7 @@
 //! [`MetricsFile`]. A snapshot is not one instant: a worker counts on while it is taken.
 
 mod file;
+mod page;
 mod past;
 mod render;
 mod snapshot;

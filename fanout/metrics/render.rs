@@ -4,15 +4,16 @@
 //! texts for one family: so each family is written in one place, and the text depends on the
 //! snapshot alone.
 
-use std::{
-    fmt::{self, Display, Write as _},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanout_ebpf::abi::PassReason;
 
 use super::{
     DropReason,
+    page::{
+        Label, Page,
+        Value::{Address, Number, Text},
+    },
     snapshot::{
         InterfaceSample, ListenerSample, QueueSample, RedirectSample, Snapshot, Totals,
         XskStatistics,
@@ -36,33 +37,28 @@ fn process(snapshot: &Snapshot<'_>, page: &mut Page<'_>) {
         "fanout_build_info",
         "The running fanout's version; always 1.",
     );
-    page.sample(&[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    page.sample(&[("version", Text(env!("CARGO_PKG_VERSION")))], 1);
     page.gauge(
         "fanout_start_time_seconds",
         "When fanout started, in seconds since the epoch.",
     );
-    page.sample(&[], Seconds(snapshot.started));
+    time(snapshot.started, page);
     page.gauge(
         "fanout_config_last_reload_successful",
         "1 if the last config was taken over, 0 if it was refused and the one before is in force.",
     );
-    page.sample(&[], u8::from(snapshot.reload.successful));
+    page.sample(&[], snapshot.reload.successful.into());
     page.gauge(
         "fanout_config_last_reload_success_timestamp_seconds",
         "When a config was last taken over, in seconds since the epoch.",
     );
-    page.sample(&[], Seconds(snapshot.reload.last_success));
+    time(snapshot.reload.last_success, page);
 }
 
-/// Since the epoch, to the millisecond. Not as a float: code to print one would be in the binary for this
-/// alone.
-struct Seconds(SystemTime);
-
-impl Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        write!(f, "{}.{:03}", since.as_secs(), since.subsec_millis())
-    }
+/// Since the epoch, to the millisecond.
+fn time(time: SystemTime, page: &mut Page<'_>) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    page.sample_of_milliseconds(since.as_secs(), since.subsec_millis());
 }
 
 fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
@@ -71,12 +67,13 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         "How a listener works; always 1. xdp is how its program is attached: native, skb or none.",
     );
     for listener in listeners.iter().filter(|listener| listener.is_served) {
+        let zero_copy = if listener.zero_copy { "true" } else { "false" };
         let labels: [Label<'_>; 5] = [
-            ("listener", &listener.name),
-            ("mode", &listener.mode),
-            ("interface", &listener.interface),
-            ("xdp", &listener.xdp),
-            ("zero_copy", &listener.zero_copy),
+            ("listener", Text(listener.name)),
+            ("mode", Text(listener.mode)),
+            ("interface", Text(listener.interface)),
+            ("xdp", Text(listener.xdp)),
+            ("zero_copy", Text(zero_copy)),
         ];
         page.sample(&labels, 1);
     }
@@ -106,11 +103,11 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         for downstream in &listener.downstreams {
             for (address, up) in &downstream.addresses {
                 let labels: [Label<'_>; 3] = [
-                    ("listener", &listener.name),
-                    ("downstream", &downstream.name),
-                    ("address", address),
+                    ("listener", Text(listener.name)),
+                    ("downstream", Text(downstream.name)),
+                    ("address", Address(*address)),
                 ];
-                page.sample(&labels, u8::from(*up));
+                page.sample(&labels, u64::from(*up));
             }
         }
     }
@@ -127,7 +124,8 @@ fn received(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         page.counter(name, help);
         for listener in listeners {
             for (queue, totals) in &listener.received {
-                let labels: [Label<'_>; 2] = [("listener", &listener.name), ("queue", queue)];
+                let labels: [Label<'_>; 2] =
+                    [("listener", Text(listener.name)), ("queue", Number(*queue))];
                 page.sample(&labels, value(totals));
             }
         }
@@ -146,8 +144,8 @@ fn forwarded(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         for listener in listeners {
             for downstream in &listener.downstreams {
                 let labels: [Label<'_>; 2] = [
-                    ("listener", &listener.name),
-                    ("downstream", &downstream.name),
+                    ("listener", Text(listener.name)),
+                    ("downstream", Text(downstream.name)),
                 ];
                 page.sample(&labels, value(&downstream.forwarded));
             }
@@ -167,7 +165,8 @@ fn reasons<const N: usize>(
     page.counter(family, help);
     for listener in listeners {
         for (name, count) in names.iter().zip(counts(listener)) {
-            let labels: [Label<'_>; 2] = [("listener", &listener.name), ("reason", name)];
+            let labels: [Label<'_>; 2] =
+                [("listener", Text(listener.name)), ("reason", Text(name))];
             page.sample(&labels, count);
         }
     }
@@ -201,7 +200,10 @@ fn interfaces(interfaces: &[InterfaceSample<'_>], page: &mut Page<'_>) {
     for (name, help, value) in families {
         page.counter(name, help);
         for interface in interfaces {
-            page.sample(&[("interface", &interface.name)], value(&interface.losses));
+            page.sample(
+                &[("interface", Text(interface.name))],
+                value(&interface.losses),
+            );
         }
     }
 }
@@ -213,15 +215,18 @@ fn redirects(redirects: &[RedirectSample<'_>], page: &mut Page<'_>) {
     );
     for redirect in redirects {
         let labels: [Label<'_>; 2] = [
-            ("interface", &redirect.interface),
-            ("egress", &redirect.egress),
+            ("interface", Text(redirect.interface)),
+            ("egress", Text(redirect.egress)),
         ];
         page.sample(&labels, redirect.failed);
     }
 }
 
 fn queue_labels<'q>(queue: &'q QueueSample<'_>) -> [Label<'q>; 2] {
-    [("interface", &queue.interface), ("queue", &queue.queue)]
+    [
+        ("interface", Text(queue.interface)),
+        ("queue", Number(queue.queue)),
+    ]
 }
 
 type XskFamily = (&'static str, &'static str, fn(&XskStatistics) -> u64);
@@ -261,67 +266,6 @@ const XSK: [XskFamily; 6] = [
 
 type LossFamily<'h> = (&'static str, &'h str, fn(&Losses) -> u64);
 type Family = (&'static str, &'static str, fn(&Totals) -> u64);
-type Label<'v> = (&'static str, &'v dyn Display);
-
-/// The text so far, and the family that samples belong to.
-struct Page<'t> {
-    text: &'t mut String,
-    family: &'static str,
-}
-
-impl Page<'_> {
-    fn counter(&mut self, family: &'static str, help: &str) {
-        self.begin(family, "counter", help);
-    }
-
-    fn gauge(&mut self, family: &'static str, help: &str) {
-        self.begin(family, "gauge", help);
-    }
-
-    fn begin(&mut self, family: &'static str, kind: &str, help: &str) {
-        self.family = family;
-        self.write(format_args!(
-            "# HELP {family} {help}\n# TYPE {family} {kind}\n"
-        ));
-    }
-
-    fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
-        self.text.push_str(self.family);
-        for (i, (name, label)) in labels.iter().enumerate() {
-            let before = if i == 0 { '{' } else { ',' };
-            self.write(format_args!("{before}{name}=\"{}\"", Escaped(*label)));
-        }
-        let after = if labels.is_empty() { "" } else { "}" };
-        self.write(format_args!("{after} {value}\n"));
-    }
-
-    fn write(&mut self, text: fmt::Arguments<'_>) {
-        // A String takes whatever it is given.
-        let _ = self.text.write_fmt(text);
-    }
-}
-
-/// A label's value: an interface's name may hold nearly anything.
-struct Escaped<'v>(&'v dyn Display);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escape(f), "{}", self.0)
-    }
-}
-
-struct Escape<'f, 'b>(&'f mut fmt::Formatter<'b>);
-
-impl fmt::Write for Escape<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|c| match c {
-            '\\' => self.0.write_str(r"\\"),
-            '"' => self.0.write_str("\\\""),
-            '\n' => self.0.write_str(r"\n"),
-            _ => self.0.write_char(c),
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -146,6 +146,41 @@ fn a_process_without_listeners_and_a_clock_before_the_epoch() {
     assert_eq!(samples.count(), 4);
 }
 
+/// The largest that a config can ask for: each series there once, with its own number.
+#[test]
+fn listeners_64_with_1024_downstreams() {
+    let names: Vec<_> = (0..1024).map(|n| format!("d{n}")).collect();
+    let listener = |of: u64| ListenerSample {
+        is_served: true,
+        downstreams: (0..)
+            .zip(&names)
+            .map(|(number, name)| DownstreamSample {
+                name,
+                forwarded: totals(of * 1024 + number, 0),
+                addresses: vec![("10.0.0.1:1".parse().unwrap(), true)],
+            })
+            .collect(),
+        ..ListenerSample::gone(&names[usize::try_from(of).unwrap()])
+    };
+    let text = text(&Snapshot {
+        listeners: (0..64).map(listener).collect(),
+        ..snapshot()
+    });
+    let of = |family: &str| -> Vec<_> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(family));
+        lines.collect()
+    };
+    let forwarded = of("fanout_forwarded_packets_total{");
+    assert_eq!(forwarded.len(), 65_536);
+    for (number, line) in forwarded.into_iter().enumerate() {
+        let (listener, downstream) = (number / 1024, number % 1024);
+        let expected = format!("listener=\"d{listener}\",downstream=\"d{downstream}\"}} {number}");
+        assert_eq!(line, expected);
+    }
+    assert_eq!(of("fanout_forwarded_bytes_total{").len(), 65_536);
+    assert_eq!(of("fanout_downstream_up{").len(), 65_536);
+}
+
 #[test]
 fn counts_of_workers() {
     let workers: [ListenerCounters; 3] = Default::default();
