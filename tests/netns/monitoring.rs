@@ -32,7 +32,7 @@ pub fn register(suite: &mut Suite) {
     suite.test_with("monitoring::alerts", &["promtool"], alerts);
     suite.test_with(
         "monitoring::dashboard",
-        &[EXPORTER, "prometheus"],
+        &[EXPORTER, "prometheus", "ethtool"],
         dashboard,
     );
 }
@@ -249,9 +249,13 @@ impl Drop for Prometheus {
 
 /// Each query of the dashboard has an answer from what the real ones scrape.
 fn dashboard() {
-    let network = topology::k3s(Shape::default());
+    let network = topology::other_interface(Shape::default()).with_gro();
     network.host.ip("link set lo up");
-    let fanout = Fanout::start(&network.host, &network.config(Family::V4));
+    // In mode xdp there are the counts of redirects that failed.
+    let bind = SocketAddr::new(network.vip.of(Family::V4), 6343);
+    let other = network.listener("sflow", &bind.to_string(), Family::V4) + XDP.keys;
+    let config = network.config(Family::V4) + &other;
+    let fanout = Fanout::start(&network.host, &config);
     let file = fanout.metrics_file();
     let _exporter = Exporter::start(&network.host, file.parent().expect("a folder"));
     let prometheus = Prometheus::start(&network.host);
@@ -264,7 +268,7 @@ fn dashboard() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana-dashboard.json");
     let text = fs::read_to_string(path).expect("the dashboard");
     let queries: Vec<_> = text.lines().filter_map(expression).collect();
-    assert_eq!(queries.len(), 16);
+    assert_eq!(queries.len(), 17);
     for query in &queries {
         let answered = || {
             let answer = Prometheus::query(&network.host, query);
@@ -288,5 +292,6 @@ fn expression(line: &str) -> Option<String> {
     let value = value.trim_end_matches(',').strip_suffix('"')?;
     let query = value.replace("\\\"", "\"");
     let query = query.replace("$instance", ".*").replace("$listener", ".*");
-    Some(query.replace("$__rate_interval", "15s"))
+    let query = query.replace("$__rate_interval", "15s");
+    Some(query.replace("$__range", "1m"))
 }
