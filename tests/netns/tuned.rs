@@ -3,7 +3,7 @@
 use crate::{
     common::{
         delivery,
-        fanout::{Fanout, Reloaded},
+        fanout::{Fanout, Reloaded, event},
         mode::TC,
         namespace::Namespace,
         sender::Traffic,
@@ -69,7 +69,10 @@ fn set_and_put_back() {
         "INFO attached XDP program interface=ens5 mode=native",
         "INFO receive queues interface=ens5 queues=1",
     ] {
-        assert!(log.lines().any(|l| l == line), "no {line:?} in\n{log}");
+        assert!(
+            log.lines().any(|l| event(l) == line),
+            "no {line:?} in\n{log}"
+        );
     }
     let traffic = Traffic::new(network.target(Family::V4), 300);
     delivery::of(&network, Family::V4, &traffic).assert_whole();

@@ -6,7 +6,7 @@ use super::{COUNT, start};
 use crate::{
     common::{
         delivery,
-        fanout::{self, Fanout, PATIENCE},
+        fanout::{self, Fanout, PATIENCE, event},
         mode::TC,
         namespace::Namespace,
         sender::Traffic,
@@ -40,7 +40,11 @@ impl Attach {
             Self::Clsact => (without_tcx(network, config), "clsact"),
         };
         let line = format!("INFO attached TC program interface={INTERFACE} mode={mode}");
-        assert!(fanout.log().lines().any(|l| l == line), "{}", fanout.log());
+        assert!(
+            fanout.log().lines().any(|l| event(l) == line),
+            "{}",
+            fanout.log()
+        );
         fanout
     }
 }
