@@ -58,9 +58,10 @@ static FORWARDED: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DEVICES: DevMapHash = DevMapHash::with_max_entries(abi::MAX_DEVICES, 0);
 
+/// Allocated as a whole: those who write to it trace the kernel, which may be allocating just then. Linux 5.10
+/// warns of anything else.
 #[map]
-static FAILED: PerCpuHashMap<u32, u64> =
-    PerCpuHashMap::with_max_entries(abi::MAX_DEVICES, BPF_F_NO_PREALLOC);
+static FAILED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(abi::MAX_DEVICES, 0);
 
 /// What the stub of a clsact filter calls: [`tc`]'s program.
 #[map]
