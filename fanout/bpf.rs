@@ -89,7 +89,7 @@ impl Loader {
                 reserved: [0; 3],
                 ifindex: link.index.0,
                 ifindex_offset: 0,
-                padding: 0,
+                binds: 1,
             },
             present: HashMap::new(),
             binds: map(&mut ebpf, abi::BINDS)?,
@@ -256,9 +256,12 @@ impl Programs {
                 .map_err(|cause| self.failed("remove a bind", cause))?;
             self.present.remove(&key);
         }
+        // Never 0. What the programs remember is of the edition before, and void.
+        let binds = self.settings.binds.checked_add(1).unwrap_or(1);
         self.set(Interface {
             any_wildcard: any_wildcard.into(),
             any_tagged: any_tagged.into(),
+            binds,
             ..self.settings
         })
     }

@@ -36,6 +36,8 @@ pub const BINDS: &str = "BINDS";
 pub const XSKS: &str = "XSKS";
 /// Per-CPU array, `listener * PassReason::COUNT + reason` → u64: see [`passed_index`].
 pub const PASSED: &str = "PASSED";
+/// Per-CPU array of one [`Last`]: whom the CPU's last datagram was for.
+pub const LAST: &str = "LAST";
 /// Array of one [`Interface`].
 pub const INTERFACE: &str = "INTERFACE";
 /// Array of arrays, listener → turn → [`NextHop`]: whose turn it is after whose. A listener's is replaced
@@ -162,6 +164,19 @@ impl Bind {
     }
 }
 
+/// Whose a datagram was. Most that follow are the same listener's, which saves a look into the hash map.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    /// Where it went.
+    pub key: BindKey,
+    /// In which edition of [`BINDS`] that was looked up; 0: never.
+    pub binds: u32,
+    /// What was found.
+    pub bind: Bind,
+}
+const _: () = assert!(size_of::<Last>() == 40);
+
 /// Which of a listener's turns a datagram takes.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -206,8 +221,8 @@ pub struct Interface {
     pub ifindex: u32,
     /// Where the running kernel's `struct net_device` has the number of an interface.
     pub ifindex_offset: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Which edition of [`BINDS`] this is, from 1 on.
+    pub binds: u32,
 }
 const _: () = assert!(size_of::<Interface>() == 24);
 const _: () = assert!(offset_of!(Interface, ifindex) == 12);
@@ -215,6 +230,7 @@ const _: () = assert!(offset_of!(Interface, ifindex_offset) == 16);
 const _: () = assert!(offset_of!(Interface, any_wildcard) == 6);
 const _: () = assert!(offset_of!(Interface, any_tagged) == 7);
 const _: () = assert!(offset_of!(Interface, skb_mode) == 8);
+const _: () = assert!(offset_of!(Interface, binds) == 20);
 
 impl Interface {
     /// As it lies in memory.
@@ -227,6 +243,7 @@ impl Interface {
         bytes[8] = self.skb_mode;
         bytes[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
         bytes[16..20].copy_from_slice(&self.ifindex_offset.to_ne_bytes());
+        bytes[20..].copy_from_slice(&self.binds.to_ne_bytes());
         bytes
     }
 }

@@ -1,15 +1,15 @@
 //! Whose a packet is, and what is counted of packets that are left to the kernel.
 
 use fanout_ebpf::{
-    abi::{self, Bind, BindKey, Interface, PassReason},
+    abi::{self, Bind, BindKey, Interface, Last, PassReason},
     parse::Flow,
 };
 
-use crate::{BINDS, INTERFACE, PASSED};
+use crate::{BINDS, INTERFACE, LAST, PASSED};
 
 /// A packet's listener.
 pub(crate) struct Found {
-    pub(crate) bind: &'static Bind,
+    pub(crate) bind: Bind,
     pub(crate) interface: Interface,
     /// Only the tag keeps the packet from it.
     other_vlan: bool,
@@ -20,10 +20,27 @@ impl Found {
     #[inline]
     pub(crate) fn of(flow: &Flow) -> Option<Self> {
         let interface = *INTERFACE.get(0)?;
+        let last = LAST.get_ptr_mut(0)?;
+        // SAFETY: the entry of this CPU, on which no other program that looks at it interrupts this one.
+        let last = unsafe { &mut *last };
+        if last.binds == interface.binds && last.key == flow.key {
+            return Some(Self {
+                bind: last.bind,
+                interface,
+                other_vlan: false,
+            });
+        }
         let (bind, other_vlan) = match lookup(&flow.key, interface) {
-            Some(bind) => (bind, false),
-            None => (lookup_other_vlan(&flow.key, interface)?, true),
+            Some(bind) => (*bind, false),
+            None => (*lookup_other_vlan(&flow.key, interface)?, true),
         };
+        if !other_vlan {
+            *last = Last {
+                key: flow.key,
+                binds: interface.binds,
+                bind,
+            };
+        }
         Some(Self {
             bind,
             interface,

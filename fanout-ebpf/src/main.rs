@@ -21,7 +21,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, XskMap},
 };
 use fanout_ebpf::abi::{
-    self, Bind, BindKey, Interface, ListenerCounts, MAX_SLOTS, NextHop, Traffic,
+    self, Bind, BindKey, Interface, Last, ListenerCounts, MAX_SLOTS, NextHop, Traffic,
 };
 
 /// Each bind also stands under [`abi::ANY_VLAN`], and a reload adds the new ones before it removes the old.
@@ -36,6 +36,9 @@ static XSKS: XskMap = XskMap::with_max_entries(abi::MAX_QUEUES, 0);
 
 #[map]
 static PASSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(abi::PASSED_ENTRIES, 0);
+
+#[map]
+static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 static INTERFACE: Array<Interface> = Array::with_max_entries(1, 0);

@@ -94,7 +94,7 @@ fn decide(ctx: &TcContext) -> Option<i32> {
         found.count_passed(reason);
         return None;
     }
-    forward(ctx, &flow, size, *found.bind)
+    forward(ctx, &flow, size, found.bind)
 }
 
 /// Whose the packet is, with the tag that the kernel keeps beside the frame, and what is in it.

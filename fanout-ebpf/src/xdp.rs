@@ -61,7 +61,7 @@ fn decide(ctx: &XdpContext) -> Option<u32> {
 fn forward(ctx: &XdpContext, flow: &Flow, found: &Found) -> Option<u32> {
     let Bind {
         listener, policy, ..
-    } = *found.bind;
+    } = found.bind;
     let size = Size::one(flow.ip_len);
     let turn = Turn::begin(listener, ctx.rx_queue_index(), size)?;
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
