@@ -93,7 +93,9 @@ pub fn run(kernel: &Kernel, nic: Nic, card: Card) {
         Nic::Virtio => &["virtio_pci", "virtio_net"],
         Nic::Igb | Nic::E1000e => &[nic.driver()],
     };
-    let modules = kernel.modules(&[drivers, &["veth", "bridge"]].concat());
+    // The last two for clsact, before Linux 6.6.
+    let modules = [drivers, &["veth", "bridge", "sch_ingress", "cls_bpf"]].concat();
+    let modules = kernel.modules(&modules);
     let folder = Folder::new();
     let initramfs = initramfs::build(&modules, &format!("{} {card}", guest::WORD));
     fs::write(folder.path("initramfs"), initramfs).expect("the initramfs");
