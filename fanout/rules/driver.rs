@@ -152,6 +152,13 @@ impl Driver {
         let with = interface.planned_queues() + interface.cpus;
         (self.channels == Channels::Added && with <= max).then_some(with)
     }
+
+    /// Whether `interface` can't have those channels, which it should.
+    #[must_use]
+    pub fn lacks_channels(&self, interface: &Interface) -> bool {
+        let adds = self.channels == Channels::Added && interface.channels.is_some();
+        adds && self.with_added_channels(interface).is_none()
+    }
 }
 
 /// Major and minor: `2.13.0g` is (2, 13).

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The rules, in the order in which they are told.
-pub const RULES: [Rule<Interface>; 9] = [
+pub const RULES: [Rule<Interface>; 10] = [
     Rule {
         name: "driver",
         judge: what_it_is,
@@ -34,6 +34,10 @@ pub const RULES: [Rule<Interface>; 9] = [
     Rule {
         name: "added-channels",
         judge: added_channels,
+    },
+    Rule {
+        name: "spare-channels",
+        judge: spare_channels,
     },
     Rule {
         name: "rss",
@@ -149,6 +153,22 @@ fn added_channels(interface: &Interface) -> Option<Verdict> {
         interface.planned_queues()
     );
     Some(Verdict::warn(meaning).run(interface.with_channels(max)))
+}
+
+/// A driver that would take channels for what the program sends, and has none, does without; but not with more
+/// channels than CPUs, when it takes one beyond the last (`virtnet_xdp_get_sq`).
+fn spare_channels(interface: &Interface) -> Option<Verdict> {
+    interface.wanted.xdp.filter(|&wanted| wanted != Xdp::Skb)?;
+    let (queues, cpus) = (interface.planned_queues(), interface.cpus);
+    let lacks = driver::named(&interface.driver).lacks_channels(interface);
+    (lacks && queues > cpus).then(|| {
+        let meaning = format!(
+            "{queues} channels are more than the {cpus} CPUs, and there are none for an XDP program: in mode \
+             xdp the kernel crashes in {} (Linux 5.10 and 6.1 did)",
+            interface.driver
+        );
+        Verdict::warn(meaning).run(interface.with_channels(cpus))
+    })
 }
 
 fn rss(interface: &Interface) -> Option<Verdict> {

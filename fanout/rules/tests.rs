@@ -151,6 +151,17 @@ fn an_instance_of_aws() {
 }
 
 #[test]
+fn virtio_without_a_channel_to_spare() {
+    let spare =
+        |driver, now, max| outcome(&card(driver, "1.0.0", 1500, now, max), "spare-channels");
+    let mend = "ethtool -L ens5 combined 2".to_owned();
+    assert_eq!(spare("virtio_net", 4, 4), (WARN, mend));
+    assert_eq!(spare("virtio_net", 2, 2), nothing(None), "as many as CPUs");
+    assert_eq!(spare("virtio_net", 4, 8), nothing(None), "room for more");
+    assert_eq!(spare("igb", 4, 4), nothing(None));
+}
+
+#[test]
 fn virtio_adds_channels_for_a_program() {
     let mut guest = card("virtio_net", "1.0.0", 1500, 2, 4);
     let mend = "ethtool -L ens5 combined 4".to_owned();
