@@ -97,7 +97,7 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
     );
     page.gauge(
         "fanout_downstream_up",
-        "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, no neighbour, or it refused.",
+        "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, no neighbour, probes that failed, or it refused.",
     );
     for listener in listeners {
         for downstream in &listener.downstreams {
