@@ -26,7 +26,10 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp, links::FdLink},
     util::nr_cpus,
 };
-use fanout_ebpf::abi::{self, Bind, BindKey, Interface, PassReason};
+use fanout_ebpf::{
+    abi::{self, Bind, BindKey, Interface, PassReason},
+    words::{mac, words},
+};
 
 pub use self::{
     attach::{Attached, Mode},
@@ -82,11 +85,11 @@ impl Loader {
             interface: link.name.clone(),
             ifindex: link.index,
             settings: Interface {
-                mac: link.mac,
+                mac: number(link.mac),
                 any_wildcard: 0,
                 any_tagged: 0,
                 skb_mode: 0,
-                reserved: [0; 3],
+                reserved: 0,
                 ifindex: link.index.0,
                 ifindex_offset: 0,
                 binds: 1,
@@ -202,7 +205,7 @@ impl Programs {
     /// [`Error::Map`]
     pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), Error> {
         self.set(Interface {
-            mac,
+            mac: number(mac),
             ..self.settings
         })
     }
@@ -322,6 +325,11 @@ impl Programs {
             cause: cause.into(),
         }
     }
+}
+
+/// A MAC address as the programs compare it.
+fn number(address: [u8; 6]) -> u64 {
+    mac(words(&address))
 }
 
 /// A program that was attached before is loaded already.

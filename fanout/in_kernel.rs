@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, fmt, net::SocketAddr};
 
-use fanout_ebpf::abi::{Egress, NextHop, mapped};
+use fanout_ebpf::{
+    abi::{Egress, NextHop, mapped},
+    words::words,
+};
 
 use crate::{
     balance,
@@ -393,9 +396,9 @@ fn next_hop(
     let new_source = path.source.filter(|_| source == Source::Rewrite);
     let IfIndex(ifindex) = way.interface;
     NextHop {
-        source: new_source.map_or([0; 16], mapped),
+        source: new_source.map_or([0; 8], |ip| words(&mapped(ip))),
         rewrites_source: new_source.is_some().into(),
-        header,
+        header: words(&header),
         header_len: if way.vlan.is_some() { 18 } else { 14 },
         egress: way.egress,
         ifindex,

@@ -207,8 +207,8 @@ pub enum Way {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its own MAC address: frames to any other are not for this host.
-    pub mac: [u8; 6],
+    /// Its own [MAC address](crate::words::mac): frames to any other are not for this host.
+    pub mac: u64,
     /// 1 if a bind on it is the wildcard address, else 0: saves foreign datagrams a lookup.
     pub any_wildcard: u8,
     /// 1 if a bind on it names a VLAN, else 0: saves untagged foreign datagrams a lookup.
@@ -216,7 +216,7 @@ pub struct Interface {
     /// 1 if the XDP program is attached in skb mode, else 0: there a partial checksum must stay partial.
     pub skb_mode: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
     /// Its number.
     pub ifindex: u32,
     /// Where the running kernel's `struct net_device` has the number of an interface.
@@ -227,9 +227,9 @@ pub struct Interface {
 const _: () = assert!(size_of::<Interface>() == 24);
 const _: () = assert!(offset_of!(Interface, ifindex) == 12);
 const _: () = assert!(offset_of!(Interface, ifindex_offset) == 16);
-const _: () = assert!(offset_of!(Interface, any_wildcard) == 6);
-const _: () = assert!(offset_of!(Interface, any_tagged) == 7);
-const _: () = assert!(offset_of!(Interface, skb_mode) == 8);
+const _: () = assert!(offset_of!(Interface, any_wildcard) == 8);
+const _: () = assert!(offset_of!(Interface, any_tagged) == 9);
+const _: () = assert!(offset_of!(Interface, skb_mode) == 10);
 const _: () = assert!(offset_of!(Interface, binds) == 20);
 
 impl Interface {
@@ -237,10 +237,10 @@ impl Interface {
     #[must_use]
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
-        bytes[..6].copy_from_slice(&self.mac);
-        bytes[6] = self.any_wildcard;
-        bytes[7] = self.any_tagged;
-        bytes[8] = self.skb_mode;
+        bytes[..8].copy_from_slice(&self.mac.to_ne_bytes());
+        bytes[8] = self.any_wildcard;
+        bytes[9] = self.any_tagged;
+        bytes[10] = self.skb_mode;
         bytes[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
         bytes[16..20].copy_from_slice(&self.ifindex_offset.to_ne_bytes());
         bytes[20..].copy_from_slice(&self.binds.to_ne_bytes());

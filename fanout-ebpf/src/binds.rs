@@ -10,7 +10,7 @@ use crate::{BINDS, INTERFACE, LAST, PASSED};
 /// A packet's listener.
 pub(crate) struct Found {
     pub(crate) bind: Bind,
-    pub(crate) interface: Interface,
+    pub(crate) interface: &'static Interface,
     /// Only the tag keeps the packet from it.
     other_vlan: bool,
 }
@@ -19,7 +19,7 @@ impl Found {
     /// Looks for it.
     #[inline]
     pub(crate) fn of(flow: &Flow) -> Option<Self> {
-        let interface = *INTERFACE.get(0)?;
+        let interface = INTERFACE.get(0)?;
         let last = LAST.get_ptr_mut(0)?;
         // SAFETY: the entry of this CPU, on which no other program that looks at it interrupts this one.
         let last = unsafe { &mut *last };
@@ -74,7 +74,7 @@ impl Found {
 
 /// The bind of a destination: its own, else the wildcard's.
 #[inline]
-fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
+fn lookup(key: &BindKey, interface: &Interface) -> Option<&'static Bind> {
     bind(key).or_else(|| {
         (interface.any_wildcard != 0)
             .then(|| bind(&key.wildcard()))
@@ -84,7 +84,7 @@ fn lookup(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
 
 /// The bind that a destination would have with another tag, or with none.
 #[inline]
-fn lookup_other_vlan(key: &BindKey, interface: Interface) -> Option<&'static Bind> {
+fn lookup_other_vlan(key: &BindKey, interface: &Interface) -> Option<&'static Bind> {
     (key.vlan != 0 || interface.any_tagged != 0)
         .then(|| lookup(&key.any_vlan(), interface))
         .flatten()

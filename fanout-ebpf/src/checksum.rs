@@ -27,6 +27,18 @@ impl Sum {
         self
     }
 
+    /// Adds words as they lie in memory.
+    #[must_use]
+    #[inline]
+    pub const fn words<const N: usize>(mut self, words: [u16; N]) -> Self {
+        let mut i = 0;
+        while i < N {
+            self.0 += words[i] as u64;
+            i += 1;
+        }
+        self
+    }
+
     /// Adds any number of bytes; an odd last one counts as the first half of a word. Only the last
     /// bytes of a sum may be odd.
     #[must_use]

@@ -12,10 +12,6 @@ use core::{hint::black_box, marker::PhantomData};
 /// There a frame begins at an even address, and so do its fields of an even size.
 const IN_KERNEL: bool = cfg!(target_arch = "bpf");
 
-/// Bytes at an even address: without unaligned words eBPF at least takes two bytes at a time.
-#[repr(C, align(2))]
-struct Even<T>(T);
-
 /// The bytes of a frame, from its destination MAC address on.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
@@ -26,7 +22,7 @@ pub struct Frame<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
     /// A frame by its limits, such as `data` and `data_end` of the kernel's `xdp_md`.
     ///
     /// # Safety
@@ -90,28 +86,73 @@ impl Frame<'_> {
         self.has(N).then_some(self.start.cast())
     }
 
-    /// The `N` bytes at `offset`; `None` if the frame ends before.
+    /// The first `LEN` bytes; `None` if there are less.
+    #[inline]
+    pub(crate) fn head<const LEN: usize>(self) -> Option<Head<'a, LEN>> {
+        self.has(LEN).then_some(Head(self))
+    }
+
+    /// The `N` words of two bytes at `offset`, each as it lies there; `None` if the frame ends before.
     #[must_use]
     #[inline]
-    pub fn read<const N: usize>(self, offset: usize) -> Option<[u8; N]> {
-        if !self.has(offset + N) {
+    pub fn words<const N: usize>(self, offset: usize) -> Option<[u16; N]> {
+        if !self.has(offset + 2 * N) {
             return None;
         }
-        let field = self.skip(offset).start;
-        if IN_KERNEL && N.is_multiple_of(2) {
-            // SAFETY: these bytes lie before `end` (an address plus the lengths of one packet does not wrap),
-            // `new`'s caller promised that such are readable, and here their address is even.
-            let Even(bytes) = unsafe { field.cast::<Even<[u8; N]>>().read() };
-            return Some(bytes);
+        // SAFETY: these bytes lie before `end` (an address plus the lengths of one packet does not wrap).
+        Some(unsafe { self.words_unchecked(offset) })
+    }
+
+    /// The same without a look at the frame's end.
+    ///
+    /// # Safety
+    ///
+    /// They lie before it.
+    #[inline]
+    unsafe fn words_unchecked<const N: usize>(self, offset: usize) -> [u16; N] {
+        let field: *const [u16; N] = self.skip(offset).start.cast();
+        if IN_KERNEL {
+            // SAFETY: `new`'s caller promised that what lies before the end is readable, and here these bytes are
+            // at an even address.
+            return unsafe { field.read() };
         }
-        // SAFETY: as above, and bytes need no alignment.
-        Some(unsafe { field.cast::<[u8; N]>().read() })
+        // SAFETY: as above, and at any address.
+        unsafe { field.read_unaligned() }
+    }
+
+    /// Changes the words at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// They lie before the frame's end, and it is a [`FrameMut`]'s.
+    #[inline]
+    unsafe fn write_unchecked<const N: usize>(self, offset: usize, words: [u16; N]) {
+        let field: *mut [u16; N] = self.skip(offset).start.cast_mut().cast();
+        if IN_KERNEL {
+            // SAFETY: the caller of `FrameMut::new` promised that what lies before the end is writable and nobody
+            // else's, and here these bytes are at an even address.
+            unsafe { field.write(words) };
+        } else {
+            // SAFETY: as above, and at any address.
+            unsafe { field.write_unaligned(words) };
+        }
+    }
+
+    /// The byte at `offset`; `None` if the frame ends before.
+    #[must_use]
+    #[inline]
+    pub fn byte(self, offset: usize) -> Option<u8> {
+        if !self.has(offset + 1) {
+            return None;
+        }
+        // SAFETY: it lies before `end`, and `new`'s caller promised that such are readable.
+        Some(unsafe { self.skip(offset).start.read() })
     }
 
     /// The big-endian number at `offset`.
     #[inline]
     pub(crate) fn u16(self, offset: usize) -> Option<u16> {
-        self.read(offset).map(u16::from_be_bytes)
+        self.words(offset).map(|[word]| u16::from_be(word))
     }
 }
 
@@ -120,6 +161,20 @@ impl<'a> From<&'a [u8]> for Frame<'a> {
         let limits = bytes.as_ptr_range();
         // SAFETY: they are the limits of a slice that is borrowed for `'a`.
         unsafe { Self::new(limits.start, limits.end) }
+    }
+}
+
+/// The first `LEN` bytes of a frame, which were found to be there: no further check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a, const LEN: usize>(Frame<'a>);
+
+impl<const LEN: usize> Head<'_, LEN> {
+    /// The words at byte `AT`, each as it lies there.
+    #[inline]
+    pub(crate) fn words<const AT: usize, const N: usize>(&self) -> [u16; N] {
+        const { assert!(AT + 2 * N <= LEN) };
+        // SAFETY: these bytes are of those that were found.
+        unsafe { self.0.words_unchecked(AT) }
     }
 }
 
@@ -160,22 +215,42 @@ impl FrameMut<'_> {
         Self(self.0.skip_variable::<LIMIT>(len))
     }
 
-    /// Changes the bytes at `offset`; `None`, and nothing changes, if the frame ends before their end.
+    /// The first `LEN` bytes; `None` if there are less.
     #[inline]
-    pub fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        if !self.0.has(offset + N) {
+    pub(crate) fn head_mut<const LEN: usize>(&mut self) -> Option<HeadMut<'_, LEN>> {
+        self.0.head().map(HeadMut)
+    }
+
+    /// Changes the words at `offset`; `None`, and nothing changes, if the frame ends before their end.
+    #[inline]
+    pub fn write<const N: usize>(&mut self, offset: usize, words: [u16; N]) -> Option<()> {
+        if !self.0.has(offset + 2 * N) {
             return None;
         }
-        let field = self.0.skip(offset).start.cast_mut();
-        if IN_KERNEL && N.is_multiple_of(2) {
-            // SAFETY: these bytes lie before `end`, `new`'s caller promised that such are writable and nobody
-            // else's, and here their address is even.
-            unsafe { field.cast::<Even<[u8; N]>>().write(Even(bytes)) };
-        } else {
-            // SAFETY: as above, and bytes need no alignment.
-            unsafe { field.cast::<[u8; N]>().write(bytes) };
-        }
+        // SAFETY: these bytes lie before `end`, and `new`'s caller promised that they are nobody else's.
+        unsafe { self.0.write_unchecked(offset, words) };
         Some(())
+    }
+}
+
+/// [`Head`] of a frame that may be changed.
+#[derive(Debug)]
+pub(crate) struct HeadMut<'a, const LEN: usize>(Head<'a, LEN>);
+
+impl<const LEN: usize> HeadMut<'_, LEN> {
+    /// See [`Head::words`].
+    #[inline]
+    pub(crate) fn words<const AT: usize, const N: usize>(&self) -> [u16; N] {
+        self.0.words::<AT, N>()
+    }
+
+    /// Changes the words at byte `AT`.
+    #[inline]
+    pub(crate) fn write<const AT: usize, const N: usize>(&mut self, words: [u16; N]) {
+        const { assert!(AT + 2 * N <= LEN) };
+        let Head(frame) = self.0;
+        // SAFETY: these bytes are of those that were found, and they are a `FrameMut`'s.
+        unsafe { frame.write_unchecked(AT, words) };
     }
 }
 

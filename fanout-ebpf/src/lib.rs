@@ -9,6 +9,7 @@ pub mod parse;
 pub mod rewrite;
 pub mod sender;
 pub mod size;
+pub mod words;
 
 #[cfg(test)]
 extern crate std;

@@ -7,7 +7,7 @@ use crate::{
     abi::NextHop,
     checksum::{self, Sum, pseudo_header},
     frame::{Frame, FrameMut},
-    parse::{IPV4_LEN, UDP_LEN},
+    parse::PLAIN_LEN,
 };
 
 /// What becomes of a checksum field that holds the pseudo-header's sum only (the kernel's
@@ -28,12 +28,16 @@ pub enum Partial {
 pub fn redirect<S: Sums>(
     mut frame: FrameMut<'_>,
     hop: &NextHop,
-    macs: Option<[u8; 12]>,
+    macs: Option<[u16; 6]>,
     partial: Partial,
 ) -> Option<()> {
+    let is_plain = hop.header_len == 14 && hop.ip_header_len == 20 && macs.is_none();
+    if is_plain && plain(&mut frame, hop).is_some() {
+        return Some(());
+    }
     if hop.header_len == 14 {
-        let [header @ .., _, _, _, _] = hop.header;
-        frame.write::<14>(0, header)?;
+        let [header @ .., _, _] = hop.header;
+        frame.write(0, header)?;
     } else {
         frame.write(0, hop.header)?;
     }
@@ -44,6 +48,27 @@ pub fn redirect<S: Sums>(
     let (received, sent) = redirect_ip(&mut ip, hop)?;
     let udp = ip.skip_variable::<64>(hop.ip_header_len.into());
     redirect_udp::<S>(udp, hop, received, sent, partial)
+}
+
+/// The same for an untagged datagram in IPv4 with a whole checksum, as nearly all are: bounds are checked once.
+/// `None`: it is another, and nothing has changed.
+#[inline]
+fn plain(frame: &mut FrameMut<'_>, hop: &NextHop) -> Option<()> {
+    let mut head = frame.head_mut::<PLAIN_LEN>()?;
+    let (ip, received, sent) = ipv4(head.words::<22, 6>(), hop);
+    let [old_port, len, field] = head.words::<36, 3>();
+    let pseudo = pseudo_header(received, len.to_ne_bytes());
+    let field = field.to_ne_bytes();
+    if field == NO_CHECKSUM || field == pseudo.fold() {
+        return None;
+    }
+    let port = hop.port_be;
+    let checksum = checksum::increment(field, received.words([old_port]), sent.words([port]));
+    let [header @ .., _, _] = hop.header;
+    head.write::<0, 7>(header);
+    head.write::<22, 6>(ip);
+    head.write::<36, 3>([port, len, u16::from_ne_bytes(not_none(checksum))]);
+    Some(())
 }
 
 /// What a packet's checksums are yet to take up: ones' complement sums, to be added.
@@ -65,10 +90,10 @@ pub struct Due {
 pub fn redirect_unsummed(mut ip: FrameMut<'_>, hop: &NextHop) -> Option<Due> {
     let (received, sent) = redirect_ip(&mut ip, hop)?;
     let mut udp = ip.skip_variable::<64>(hop.ip_header_len.into());
-    let old_port: [u8; 2] = udp.frame().read(2)?;
-    let port = hop.port_be.to_ne_bytes();
+    let old_port: [u16; 1] = udp.frame().words(2)?;
+    let port = [hop.port_be];
     udp.write(2, port)?;
-    let field = |bytes| Sum::default().field::<2>(bytes);
+    let field = |words| Sum::default().words::<1>(words);
     let folded = |sum: Sum| u16::from_ne_bytes(sum.fold());
     let addresses = sent.minus(received);
     Some(Due {
@@ -78,7 +103,7 @@ pub fn redirect_unsummed(mut ip: FrameMut<'_>, hop: &NextHop) -> Option<Due> {
             Sum::default()
         } else {
             // And the hop limit is one less.
-            addresses.minus(field([0, 1]))
+            addresses.minus(field([u16::from_ne_bytes([0, 1])]))
         },
     })
 }
@@ -96,45 +121,50 @@ fn redirect_ip(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
 /// Returns what the addresses add to a checksum, before and after.
 #[inline]
 fn redirect_ipv4(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
-    let [.., ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]: [u8; IPV4_LEN] =
-        ip.frame().read(0)?;
-    let source = [s0, s1, s2, s3];
-    let received = Sum::default().field(source).field([d0, d1, d2, d3]);
-    let source = if hop.rewrites_source == 0 {
-        source
+    let (after, received, sent) = ipv4(ip.frame().words(8)?, hop);
+    ip.write(8, after)?;
+    Some((received, sent))
+}
+
+/// An IPv4 header from the TTL on: what becomes of it, and what the addresses add to a checksum, before and after.
+#[inline]
+fn ipv4([ttl, checksum, s0, s1, d0, d1]: [u16; 6], hop: &NextHop) -> ([u16; 6], Sum, Sum) {
+    let received = Sum::default().words([s0, s1, d0, d1]);
+    let [s0, s1] = if hop.rewrites_source == 0 {
+        [s0, s1]
     } else {
         last(hop.source)
     };
-    let destination: [u8; 4] = last(hop.destination);
-    let sent = Sum::default().field(source).field(destination);
-    let ttl_after = ttl.saturating_sub(1);
+    let [d0, d1] = last(hop.destination);
+    let sent = Sum::default().words([s0, s1, d0, d1]);
+    let [before, protocol] = ttl.to_ne_bytes();
+    let after = u16::from_ne_bytes([before.saturating_sub(1), protocol]);
     let checksum = checksum::increment(
-        [c0, c1],
-        received.field([ttl, protocol]),
-        sent.field([ttl_after, protocol]),
+        checksum.to_ne_bytes(),
+        received.words([ttl]),
+        sent.words([after]),
     );
-    ip.write(8, [ttl_after])?;
-    ip.write(10, checksum)?;
-    ip.write(12, source)?;
-    ip.write(16, destination)?;
-    Some((received, sent))
+    let checksum = u16::from_ne_bytes(checksum);
+    ([after, checksum, s0, s1, d0, d1], received, sent)
 }
 
 /// Returns what the addresses add to a checksum, before and after.
 #[inline]
 fn redirect_ipv6(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
-    let [hop_limit] = ip.frame().read(7)?;
-    let source: [u8; 16] = ip.frame().read(8)?;
-    let destination: [u8; 16] = ip.frame().read(24)?;
-    let received = Sum::default().field(source).field(destination);
+    let [next] = ip.frame().words(6)?;
+    let source: [u16; 8] = ip.frame().words(8)?;
+    let destination: [u16; 8] = ip.frame().words(24)?;
+    let received = Sum::default().words(source).words(destination);
     let source = if hop.rewrites_source == 0 {
         source
     } else {
         ip.write(8, hop.source)?;
         hop.source
     };
-    let sent = Sum::default().field(source).field(hop.destination);
-    ip.write(7, [hop_limit.saturating_sub(1)])?;
+    let sent = Sum::default().words(source).words(hop.destination);
+    let [next_header, hop_limit] = next.to_ne_bytes();
+    let next = u16::from_ne_bytes([next_header, hop_limit.saturating_sub(1)]);
+    ip.write(6, [next])?;
     ip.write(24, hop.destination)?;
     Some((received, sent))
 }
@@ -149,28 +179,29 @@ fn redirect_udp<S: Sums>(
     sent: Sum,
     partial: Partial,
 ) -> Option<()> {
-    let [_, _, p0, p1, l0, l1, c0, c1]: [u8; UDP_LEN] = udp.frame().read(0)?;
-    let (old_port, len, field) = ([p0, p1], [l0, l1], [c0, c1]);
-    let port = hop.port_be.to_ne_bytes();
+    let [_, old_port, len, field] = udp.frame().words(0)?;
+    let port = hop.port_be;
+    let (len_bytes, field) = (len.to_ne_bytes(), field.to_ne_bytes());
     if field == NO_CHECKSUM {
-        return udp.write(2, port);
+        return udp.write(2, [port]);
     }
-    let pseudo = pseudo_header(received, len);
+    let pseudo = pseudo_header(received, len_bytes);
     let complete = if field == pseudo.fold() {
-        let datagram = datagram::<S>(udp.frame(), u16::from_be_bytes(len).into())?;
+        let datagram = datagram::<S>(udp.frame(), u16::from_be(len).into())?;
         // All but the field itself, taken away by its complement.
+        let [c0, c1] = field;
         not_none(pseudo.plus(datagram).field([!c0, !c1]).checksum())
     } else {
         field
     };
     let checksum = if complete != field && partial == Partial::Keep {
-        pseudo_header(sent, len).fold()
+        pseudo_header(sent, len_bytes).fold()
     } else {
         // Also where a right checksum happens to equal the sum of its pseudo-header.
-        checksum::increment(complete, received.field(old_port), sent.field(port))
+        checksum::increment(complete, received.words([old_port]), sent.words([port]))
     };
-    udp.write(2, port)?;
-    udp.write(6, not_none(checksum))
+    let checksum = u16::from_ne_bytes(not_none(checksum));
+    udp.write(2, [port, len, checksum])
 }
 
 /// In the checksum field: the sender made none.
@@ -198,7 +229,7 @@ fn datagram<S: Sums>(udp: Frame<'_>, len: usize) -> Option<Sum> {
     }
     if left % 2 == 1 {
         left -= 1;
-        let [last] = udp.skip_variable::<LARGEST>(left).read(0)?;
+        let last = udp.skip_variable::<LARGEST>(left).byte(0)?;
         total = total.field([last, 0]);
     }
     for _ in 0..LARGEST / 512 {
@@ -215,7 +246,7 @@ fn datagram<S: Sums>(udp: Frame<'_>, len: usize) -> Option<Sum> {
     add::<S, 8>(udp, &mut left, &mut total)?;
     add::<S, 4>(udp, &mut left, &mut total)?;
     if left >= 2 {
-        total = total.field::<2>(udp.read(0)?);
+        total = total.words::<1>(udp.words(0)?);
     }
     Some(total)
 }
@@ -242,6 +273,6 @@ const LARGEST: usize = 4096;
 
 /// The last four bytes: an IPv4 address in its 16-byte form.
 #[inline]
-const fn last([.., a, b, c, d]: [u8; 16]) -> [u8; 4] {
-    [a, b, c, d]
+const fn last([.., high, low]: [u16; 8]) -> [u16; 2] {
+    [high, low]
 }

@@ -57,7 +57,7 @@ mod tests {
 
     fn flow(to: &str, ip_len: usize) -> Flow {
         Flow {
-            mac: [0; 6],
+            mac: 0,
             ip: 14,
             key: BindKey::new(to.parse::<SocketAddr>().unwrap(), None),
             ip_len,

@@ -203,9 +203,9 @@ fn update_sum(ctx: &TcContext, change: Sum) -> bool {
 fn ethernet(ctx: &TcContext, hop: &NextHop) -> Option<Sum> {
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
-    let received = Sum::default().field::<ETHERNET_LEN>(frame.read(0)?);
-    let [sent @ .., _, _, _, _] = hop.header;
-    let sent = Sum::default().field::<ETHERNET_LEN>(sent);
+    let received = Sum::default().words::<{ ETHERNET_LEN / 2 }>(frame.words(0)?);
+    let [sent @ .., _, _] = hop.header;
+    let sent = Sum::default().words(sent);
     Some(match hop.egress {
         Egress::Local => Sum::default(),
         Egress::Loopback => Sum::default().minus(received),

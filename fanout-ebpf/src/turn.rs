@@ -8,6 +8,7 @@ use fanout_ebpf::{
     parse::Flow,
     sender,
     size::Size,
+    words::bytes,
 };
 
 use crate::{COUNTS, FORWARDED, TURNS};
@@ -93,9 +94,9 @@ pub(crate) fn place(policy: Policy, flow: &Flow, frame: Frame<'_>) -> Option<u32
     }
     let ip = frame.skip_variable::<32>(flow.ip);
     if flow.key.is_ipv4() {
-        Some(sender::place_v4(ip.read(12)?))
+        Some(sender::place_v4(bytes(&ip.words::<2>(12)?)))
     } else {
-        Some(sender::place_v6(ip.read(8)?))
+        Some(sender::place_v6(bytes(&ip.words::<8>(8)?)))
     }
 }
 

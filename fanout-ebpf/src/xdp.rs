@@ -79,7 +79,7 @@ fn forward(ctx: &XdpContext, flow: &Flow, found: &Found) -> Option<u32> {
 fn send(
     ctx: &XdpContext,
     flow: &Flow,
-    interface: Interface,
+    interface: &Interface,
     hop: &NextHop,
 ) -> Result<u32, DropReason> {
     rewrite(ctx, flow, interface, hop).ok_or(DropReason::SendFailed)?;
@@ -98,13 +98,13 @@ fn send(
 
 /// Makes the frame the one that leaves.
 #[inline]
-fn rewrite(ctx: &XdpContext, flow: &Flow, interface: Interface, hop: &NextHop) -> Option<()> {
+fn rewrite(ctx: &XdpContext, flow: &Flow, interface: &Interface, hop: &NextHop) -> Option<()> {
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs and does not change
     // the packet's limits.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let macs = match hop.egress {
         // The kernel takes it as it came: only a tag goes.
-        Egress::Local => Some(frame.read(0)?),
+        Egress::Local => Some(frame.words(0)?),
         _ => None,
     };
     fit(ctx, flow, hop)?;

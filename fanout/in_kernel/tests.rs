@@ -79,7 +79,9 @@ fn direct(_: &Path, _: Source) -> Result<Way, String> {
 /// The last byte of each turn's destination.
 fn turns(listeners: &InKernel, which: usize) -> Vec<u8> {
     let turns = listeners.listeners[which].turns.iter();
-    turns.map(|hop| hop.destination[15]).collect()
+    turns
+        .map(|hop| hop.destination[7].to_ne_bytes()[1])
+        .collect()
 }
 
 #[test]
@@ -142,9 +144,9 @@ fn a_next_hop_has_all_that_a_rewrite_needs() {
     });
     let hop = listeners.listeners[0].turns[0];
     let expected = NextHop {
-        source: mapped("10.0.0.9".parse().unwrap()),
+        source: words(&mapped("10.0.0.9".parse().unwrap())),
         rewrites_source: 1,
-        header: [2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 100, 8, 0],
+        header: words(&[2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 100, 8, 0]),
         header_len: 18,
         egress: Egress::OtherInterface,
         ifindex: 3,

@@ -14,6 +14,7 @@ use fanout_ebpf::{
     abi::{Bind, BindKey, DropReason, Egress, NextHop, PassReason, Policy, Way},
     frame,
     parse::parse,
+    words::{self, words},
 };
 
 use crate::{
@@ -113,7 +114,7 @@ fn expected(frame: &[u8], own: [u8; 6], binds: &[(BindKey, Bind)]) -> Option<(u3
         find(&|key| place(key) == place(&exact)).or_else(|| find(&|key| place(key) == place(&any)))
     };
     let bind = hit.or_else(other)?;
-    let reason = if flow.mac != own {
+    let reason = if flow.mac != words::mac(words(&own)) {
         PassReason::OtherMac
     } else if hit.is_none() {
         PassReason::OtherVlan
@@ -253,7 +254,7 @@ fn puts_and_takes_tags() {
         let mut header = [0; 18];
         header[..ethernet.as_bytes().len()].copy_from_slice(ethernet.as_bytes());
         NextHop {
-            header,
+            header: words(&header),
             header_len: ethernet.as_bytes().len() as u8,
             egress: Egress::SameInterface,
             mtu: 1500,

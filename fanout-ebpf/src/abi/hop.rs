@@ -5,20 +5,22 @@ use core::{
     net::{IpAddr, SocketAddr},
 };
 
+use crate::words::{bytes, words};
+
 /// A usable downstream, with all that a rewrite needs. Addresses are IPv6, or IPv4 as `::ffff:a.b.c.d`, of
-/// the family of the listener.
+/// the family of the listener. What a program writes to a frame is here in [words].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     /// New destination address.
-    pub destination: [u8; 16],
+    pub destination: [u16; 8],
     /// New source address.
-    pub source: [u8; 16],
+    pub source: [u16; 8],
     /// Whose MAC address it goes to, the router's or the downstream's own: for programs that leave the Ethernet
     /// header to the kernel. Here an IPv4 address is the first four bytes, before zeros.
     pub gateway: [u8; 16],
     /// The Ethernet header that it leaves with, for programs that write one.
-    pub header: [u8; 18],
+    pub header: [u16; 9],
     /// New destination port, big-endian.
     pub port_be: u16,
     /// Bytes of `header`: 18 with a VLAN tag, 14 without.
@@ -74,10 +76,10 @@ impl NextHop {
 
     /// The only turn of a listener without usable downstreams.
     pub const NOWHERE: Self = Self {
-        destination: [0; 16],
-        source: [0; 16],
+        destination: [0; 8],
+        source: [0; 8],
         gateway: [0; 16],
-        header: [0; 18],
+        header: [0; 9],
         port_be: 0,
         header_len: 14,
         ip_header_len: 20,
@@ -93,7 +95,7 @@ impl NextHop {
     #[must_use]
     pub const fn to(destination: SocketAddr) -> Self {
         Self {
-            destination: mapped(destination.ip()),
+            destination: words(&mapped(destination.ip())),
             port_be: destination.port().to_be(),
             ip_header_len: if destination.is_ipv4() { 20 } else { 40 },
             ..Self::NOWHERE
@@ -124,23 +126,23 @@ impl NextHop {
     /// As it lies in memory.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
-        let mut bytes = [0; Self::SIZE];
-        bytes[..16].copy_from_slice(&self.destination);
-        bytes[16..32].copy_from_slice(&self.source);
-        bytes[32..48].copy_from_slice(&self.gateway);
-        bytes[48..66].copy_from_slice(&self.header);
-        bytes[66..68].copy_from_slice(&self.port_be.to_ne_bytes());
-        bytes[68..72].copy_from_slice(&[
+        let mut all = [0; Self::SIZE];
+        all[..16].copy_from_slice(&bytes::<16>(&self.destination));
+        all[16..32].copy_from_slice(&bytes::<16>(&self.source));
+        all[32..48].copy_from_slice(&self.gateway);
+        all[48..66].copy_from_slice(&bytes::<18>(&self.header));
+        all[66..68].copy_from_slice(&self.port_be.to_ne_bytes());
+        all[68..72].copy_from_slice(&[
             self.header_len,
             self.ip_header_len,
             self.rewrites_source,
             self.gateway_family,
         ]);
         let words = [self.egress as u32, self.ifindex, self.mtu, self.downstream];
-        for (to, word) in bytes[72..].chunks_exact_mut(4).zip(words) {
+        for (to, word) in all[72..].chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&word.to_ne_bytes());
         }
-        bytes
+        all
     }
 }
 

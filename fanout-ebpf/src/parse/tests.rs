@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use std::{vec, vec::Vec};
 
 use super::*;
+use crate::words::words;
 
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 const PAYLOAD: &[u8] = b"<13>1 - host app - - - hello";
@@ -88,7 +89,7 @@ fn assert_flow(frame: &[u8], bind: &str, vlan: Option<u16>, irregular: Option<Pa
     let bind: SocketAddr = bind.parse().unwrap();
     assert_eq!(flow.key, BindKey::new(bind, vlan));
     assert_eq!(flow.irregular, irregular);
-    assert_eq!(flow.mac, MAC);
+    assert_eq!(flow.mac, mac(words(&MAC)));
 }
 
 #[track_caller]
@@ -281,7 +282,7 @@ fn the_kernel_answers_an_expired_ttl() {
 /// The same rules once more, over slices: every byte that [`parse`] may look at.
 fn model(frame: &[u8]) -> Option<Flow> {
     let be = |at: &[u8]| usize::from(u16::from_be_bytes([at[0], at[1]]));
-    let mac = frame.get(..6)?.try_into().unwrap();
+    let mac = mac(words(frame.get(..6)?));
     let mut rest = frame.get(12..)?;
     let mut vlan = 0;
     if rest.starts_with(&[0x81, 0]) {

@@ -7,6 +7,7 @@ use fanout_ebpf::{
     checksum::Sum,
     frame::{Frame, FrameMut},
     rewrite::{Partial, Sums, redirect},
+    words::words,
 };
 
 use super::{
@@ -162,9 +163,9 @@ fn in_kernel(next_hop: &NextHop) -> abi::NextHop {
     let mut header = [0; 18];
     header[..ethernet.len()].copy_from_slice(ethernet);
     abi::NextHop {
-        source: next_hop.source.map_or([0; 16], mapped),
+        source: next_hop.source.map_or([0; 8], |ip| words(&mapped(ip))),
         rewrites_source: next_hop.source.is_some().into(),
-        header,
+        header: words(&header),
         header_len: ethernet.len().try_into().unwrap(),
         ..abi::NextHop::to(next_hop.destination)
     }
@@ -175,6 +176,10 @@ struct Host;
 
 impl Sums for Host {
     fn sum<const LEN: usize>(bytes: Frame<'_>) -> Option<Sum> {
-        Some(Sum::default().field(bytes.read::<LEN>(0)?))
+        let mut field = [0; LEN];
+        for (at, byte) in field.iter_mut().enumerate() {
+            *byte = bytes.byte(at)?;
+        }
+        Some(Sum::default().field(field))
     }
 }
