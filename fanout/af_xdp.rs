@@ -71,10 +71,7 @@ impl Listener {
             Totals::forwarded(counters.map(Arc::as_ref))
         };
         let is_up = |place: usize| self.up.get(place) == Some(&true);
-        let mut sample = ListenerSample {
-            downstreams: self.served.downstreams(is_up, forwarded),
-            ..ListenerSample::of(&self.served.config)
-        };
+        let mut sample = self.served.sample(is_up, forwarded);
         sample.count_workers(self.counters.iter().map(Arc::as_ref));
         sample
     }

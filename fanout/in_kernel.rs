@@ -364,10 +364,7 @@ impl Listener {
             let forwarded = number.and_then(|&number| programs.forwarded(number).ok());
             forwarded.unwrap_or_default().into()
         };
-        let mut sample = ListenerSample {
-            downstreams: self.served.downstreams(is_up, forwarded),
-            ..ListenerSample::of(&self.served.config)
-        };
+        let mut sample = self.served.sample(is_up, forwarded);
         if let Ok(received) = programs.received(self.served.slot) {
             let all = (0..).zip(received.queues);
             let used = all.filter(|&(queue, traffic)| queue < queues || traffic.packets > 0);

@@ -17,8 +17,8 @@ pub use file::{MetricsFile, now};
 pub use past::Past;
 pub use render::render;
 pub use snapshot::{
-    DownstreamSample, InterfaceSample, ListenerSample, QueueSample, RedirectSample, Reload,
-    Snapshot, Totals, XskStatistics,
+    DownstreamSample, InterfaceSample, ListenerSample, MemberSample, QueueSample, RedirectSample,
+    Reload, Snapshot, Totals, XskStatistics,
 };
 
 /// A counter that one thread writes and any thread reads.

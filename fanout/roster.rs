@@ -11,7 +11,7 @@ use std::{
 use crate::{
     config::{self, Config, Health, MAX_DOWNSTREAMS, Mode, Target},
     health::{Key, Prober},
-    metrics::{DownstreamSample, Totals},
+    metrics::{DownstreamSample, ListenerSample, MemberSample, Totals},
     names::{Names, Question},
     neighbor::{Path, Paths},
 };
@@ -263,28 +263,30 @@ impl Served {
         ways.any(|way| matches!(way, Some(Ok(_))))
     }
 
-    /// What the metrics show of its downstreams: `is_up` says whether datagrams can go to a member, by its place
-    /// among the members, `forwarded` what went to all members of a name.
-    pub fn downstreams(
+    /// What the metrics show of it and its downstreams: `is_up` says whether datagrams can go to a member, by its
+    /// place among the members, `forwarded` what went to all members of a name.
+    pub fn sample(
         &self,
         is_up: impl Fn(usize) -> bool,
         forwarded: impl Fn(&str) -> Totals,
-    ) -> Vec<DownstreamSample<'_>> {
+    ) -> ListenerSample<'_> {
         let downstreams = self.config.downstreams.iter().map(|downstream| {
             let name = downstream.name.as_str();
-            DownstreamSample {
-                name,
-                forwarded: forwarded(name),
-                addresses: Vec::new(),
-            }
+            let forwarded = forwarded(name);
+            DownstreamSample { name, forwarded }
         });
-        let mut downstreams: Vec<_> = downstreams.collect();
-        for (number, member) in self.members.iter().enumerate() {
-            if let Some(downstream) = downstreams.get_mut(member.place) {
-                downstream.addresses.push((member.address, is_up(number)));
-            }
+        let members = (0..)
+            .zip(&self.members)
+            .map(|(place, member)| MemberSample {
+                downstream: &member.name,
+                address: member.address,
+                is_up: is_up(place),
+            });
+        ListenerSample {
+            downstreams: downstreams.collect(),
+            members: members.collect(),
+            ..ListenerSample::of(&self.config)
         }
-        downstreams
     }
 
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {

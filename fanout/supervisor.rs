@@ -219,7 +219,9 @@ impl Supervisor {
                     listener.look();
                 }
                 self.report_forwarding();
-                self.write_metrics(MetricsFile::update_now);
+                if self.metrics.as_mut().is_some_and(MetricsFile::is_due) {
+                    self.write_metrics(MetricsFile::update_now);
+                }
                 if self.interfaces.iter().any(Interface::has_news) {
                     self.changed.get_or_insert(now);
                 }

@@ -353,8 +353,7 @@ impl Listener {
         };
         let mut sample = ListenerSample {
             interface: self.served.config.interface.as_deref().unwrap_or_default(),
-            downstreams: self.served.downstreams(is_up, forwarded),
-            ..ListenerSample::of(&self.served.config)
+            ..self.served.sample(is_up, forwarded)
         };
         sample.count_workers(self.workers.iter().map(|side| side.counters.as_ref()));
         // What the kernel dropped, no worker ever saw.

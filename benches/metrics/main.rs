@@ -79,10 +79,7 @@ fn measure(config: &Path, path: &Path) {
         file.sync_all().expect("flushed");
     });
     show("the file of each third second", || {
-        // Of a long text's seconds it is written in one.
-        for _ in 0..3 {
-            file.update_now(&snapshot);
-        }
+        file.update_now(&snapshot);
     });
     status(config, &metrics::now(path));
 }
@@ -182,10 +179,7 @@ impl<'a> Listener<'a> {
             let counters = self.forwarded.get(name).into_iter().flatten();
             Totals::forwarded(counters.map(Arc::as_ref))
         };
-        let mut sample = ListenerSample {
-            downstreams: self.served.downstreams(|_| true, forwarded),
-            ..ListenerSample::of(&self.served.config)
-        };
+        let mut sample = self.served.sample(|_| true, forwarded);
         sample.count_workers(self.counters.iter().map(Arc::as_ref));
         sample
     }

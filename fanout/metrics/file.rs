@@ -73,12 +73,16 @@ impl MetricsFile {
         }
     }
 
-    /// Replaces the text of the last second, to be called each second; a long text only each third time.
+    /// Whether the text of the last second is to be replaced: to be asked each second, as a long one is only each
+    /// third time.
+    pub fn is_due(&mut self) -> bool {
+        let rest = self.rest.checked_sub(1);
+        self.rest = rest.unwrap_or_default();
+        rest.is_none()
+    }
+
+    /// Replaces the text of the last second.
     pub fn update_now(&mut self, snapshot: &Snapshot<'_>) {
-        if let Some(rest) = self.rest.checked_sub(1) {
-            self.rest = rest;
-            return;
-        }
         render(snapshot, &mut self.text);
         // Not worth a word where the other one is written.
         let _ = self.replace(&self.now, false);

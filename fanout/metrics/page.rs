@@ -1,7 +1,7 @@
 //! A growing text in Prometheus' exposition format: families, samples, labels. Without `fmt` where there may be
 //! 200,000 of something: a sample would take twice as long.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, mem, net::SocketAddr};
 
 use Value::{Address, Number, Text};
 
@@ -39,80 +39,132 @@ impl Page<'_> {
     }
 
     pub(super) fn sample(&mut self, labels: &[Label<'_>], value: u64) {
-        self.text.push_str(self.family);
-        let mut before = "{";
-        for &(name, value) in labels {
-            self.text.push_str(before);
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            self.label(value);
-            before = "\",";
+        open(self.text, self.family, labels);
+        close(self.text, labels.len(), value);
+    }
+
+    /// Samples that have `labels` (one at least) in common, and behind them values of their own for labels of these
+    /// `names`.
+    pub(super) fn samples<'v, const N: usize>(
+        &mut self,
+        labels: &[Label<'_>],
+        names: [&str; N],
+        rows: impl IntoIterator<Item = ([Value<'v>; N], u64)>,
+    ) {
+        let mut common = String::new();
+        open(&mut common, self.family, labels);
+        let before = names.map(|name| format!("{}\",{name}=\"", mem::take(&mut common)));
+        for (values, number) in rows {
+            for (before, value) in before.iter().zip(values) {
+                self.text.push_str(before);
+                label(self.text, value);
+            }
+            close(self.text, N, number);
         }
-        self.text
-            .push_str(if labels.is_empty() { " " } else { "\"} " });
-        self.number(value);
-        self.text.push('\n');
     }
 
     /// One with no labels and a fraction: not as a float, or code to print one would be in the binary for this alone.
     pub(super) fn sample_of_milliseconds(&mut self, seconds: u64, milliseconds: u32) {
         let _ = writeln!(self.text, "{} {seconds}.{milliseconds:03}", self.family);
     }
+}
 
-    fn label(&mut self, value: Value<'_>) {
-        match value {
-            Text(text) => self.escaped(text),
-            Number(number) => self.number(number.into()),
-            Address(SocketAddr::V4(address)) => {
-                let mut after = "";
-                for byte in address.ip().octets() {
-                    self.text.push_str(after);
-                    self.number(byte.into());
-                    after = ".";
-                }
-                self.text.push(':');
-                self.number(address.port().into());
+/// The start of a sample, up to the last label's closing quote.
+fn open(text: &mut String, family: &str, labels: &[Label<'_>]) {
+    text.push_str(family);
+    let mut before = "{";
+    for &(name, value) in labels {
+        text.extend([before, name, "=\""]);
+        label(text, value);
+        before = "\",";
+    }
+}
+
+/// Its end, after so many labels.
+fn close(text: &mut String, labels: usize, value: u64) {
+    let mut end = Backwards::default();
+    end.byte(b'\n');
+    end.number(value);
+    end.byte(b' ');
+    if labels > 0 {
+        end.byte(b'}');
+        end.byte(b'"');
+    }
+    text.push_str(end.text());
+}
+
+fn label(text: &mut String, value: Value<'_>) {
+    match value {
+        Text(value) => escaped(text, value),
+        Number(number) => {
+            let mut digits = Backwards::default();
+            digits.number(number.into());
+            text.push_str(digits.text());
+        }
+        Address(SocketAddr::V4(address)) => {
+            let [a, b, c, d] = address.ip().octets();
+            let mut digits = Backwards::default();
+            digits.number(address.port().into());
+            for (after, byte) in [(b':', d), (b'.', c), (b'.', b), (b'.', a)] {
+                digits.byte(after);
+                digits.number(byte.into());
             }
-            // A String takes whatever it is given.
-            Address(address) => drop(write!(self.text, "{address}")),
+            text.push_str(digits.text());
+        }
+        // A String takes whatever it is given.
+        Address(address) => drop(write!(text, "{address}")),
+    }
+}
+
+/// An interface's name may hold nearly anything.
+fn escaped(text: &mut String, value: &str) {
+    if !value
+        .bytes()
+        .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
+    {
+        return text.push_str(value);
+    }
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str(r"\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str(r"\n"),
+            _ => text.push(c),
         }
     }
+}
 
-    /// An interface's name may hold nearly anything.
-    fn escaped(&mut self, text: &str) {
-        if !text
-            .bytes()
-            .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
-        {
-            return self.text.push_str(text);
-        }
-        for c in text.chars() {
-            match c {
-                '\\' => self.text.push_str(r"\\"),
-                '"' => self.text.push_str("\\\""),
-                '\n' => self.text.push_str(r"\n"),
-                _ => self.text.push(c),
-            }
-        }
+/// A few characters, the last first, as the digits of a number come: many a small copy costs more than the rest.
+#[derive(Default)]
+struct Backwards {
+    /// The longest is the end of a sample, `"} 18446744073709551615` and a newline.
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Backwards {
+    fn byte(&mut self, byte: u8) {
+        self.len += 1;
+        let at = self.bytes.len() - self.len;
+        self.bytes[at] = byte;
     }
 
     fn number(&mut self, mut number: u64) {
-        let mut digits = [b'0'; 20];
-        let mut first = digits.len() - 1;
         while number > 9 {
-            digits[first] += digit(number);
+            self.byte(digit(number));
             number /= 10;
-            first -= 1;
         }
-        digits[first] += digit(number);
-        let digits = str::from_utf8(&digits[first..]);
-        self.text.push_str(digits.unwrap_or_default());
+        self.byte(digit(number));
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[self.bytes.len() - self.len..]).unwrap_or_default()
     }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "below 10")]
 fn digit(number: u64) -> u8 {
-    (number % 10) as u8
+    b'0' + (number % 10) as u8
 }
 
 #[cfg(test)]

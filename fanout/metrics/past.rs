@@ -71,11 +71,9 @@ impl Listener {
             let mut there = sample.downstreams.iter_mut();
             match there.find(|downstream| downstream.name == name) {
                 Some(downstream) => downstream.forwarded.add(forwarded),
-                None => sample.downstreams.push(DownstreamSample {
-                    name,
-                    forwarded,
-                    addresses: Vec::new(),
-                }),
+                None => sample
+                    .downstreams
+                    .push(DownstreamSample { name, forwarded }),
             }
         }
     }
@@ -106,7 +104,6 @@ mod tests {
         sample.downstreams = vec![DownstreamSample {
             name: downstream,
             forwarded: totals(packets - 1),
-            addresses: Vec::new(),
         }];
         sample
     }

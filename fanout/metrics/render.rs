@@ -100,16 +100,11 @@ fn listeners(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
         "1 if datagrams go to this address of a downstream, 0 if it is out of turn: no route, no neighbour, probes that failed, or it refused.",
     );
     for listener in listeners {
-        for downstream in &listener.downstreams {
-            for (address, up) in &downstream.addresses {
-                let labels: [Label<'_>; 3] = [
-                    ("listener", Text(listener.name)),
-                    ("downstream", Text(downstream.name)),
-                    ("address", Address(*address)),
-                ];
-                page.sample(&labels, u64::from(*up));
-            }
-        }
+        let members = listener.members.iter().map(|member| {
+            let values = [Text(member.downstream), Address(member.address)];
+            (values, member.is_up.into())
+        });
+        page.samples(&of(listener), ["downstream", "address"], members);
     }
 }
 
@@ -123,11 +118,9 @@ fn received(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
     for (name, help, value) in families {
         page.counter(name, help);
         for listener in listeners {
-            for (queue, totals) in &listener.received {
-                let labels: [Label<'_>; 2] =
-                    [("listener", Text(listener.name)), ("queue", Number(*queue))];
-                page.sample(&labels, value(totals));
-            }
+            let queues = listener.received.iter();
+            let queues = queues.map(|(queue, totals)| ([Number(*queue)], value(totals)));
+            page.samples(&of(listener), ["queue"], queues);
         }
     }
 }
@@ -142,13 +135,9 @@ fn forwarded(listeners: &[ListenerSample<'_>], page: &mut Page<'_>) {
     for (name, help, value) in families {
         page.counter(name, help);
         for listener in listeners {
-            for downstream in &listener.downstreams {
-                let labels: [Label<'_>; 2] = [
-                    ("listener", Text(listener.name)),
-                    ("downstream", Text(downstream.name)),
-                ];
-                page.sample(&labels, value(&downstream.forwarded));
-            }
+            let downstreams = listener.downstreams.iter();
+            let downstreams = downstreams.map(|d| ([Text(d.name)], value(&d.forwarded)));
+            page.samples(&of(listener), ["downstream"], downstreams);
         }
     }
 }
@@ -164,12 +153,14 @@ fn reasons<const N: usize>(
 ) {
     page.counter(family, help);
     for listener in listeners {
-        for (name, count) in names.iter().zip(counts(listener)) {
-            let labels: [Label<'_>; 2] =
-                [("listener", Text(listener.name)), ("reason", Text(name))];
-            page.sample(&labels, count);
-        }
+        let counts = names.iter().zip(counts(listener));
+        let counts = counts.map(|(name, count)| ([Text(name)], count));
+        page.samples(&of(listener), ["reason"], counts);
     }
+}
+
+fn of<'l>(listener: &'l ListenerSample<'_>) -> [Label<'l>; 1] {
+    [("listener", Text(listener.name))]
 }
 
 fn queues(queues: &[QueueSample<'_>], page: &mut Page<'_>) {

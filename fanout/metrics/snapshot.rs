@@ -57,6 +57,8 @@ pub struct ListenerSample<'a> {
     pub passed: [u64; PassReason::COUNT],
     /// In the order of the config.
     pub downstreams: Vec<DownstreamSample<'a>>,
+    /// In the order of the downstreams that they are of.
+    pub members: Vec<MemberSample<'a>>,
 }
 
 impl<'a> ListenerSample<'a> {
@@ -84,6 +86,7 @@ impl<'a> ListenerSample<'a> {
             dropped: Default::default(),
             passed: Default::default(),
             downstreams: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -113,8 +116,17 @@ pub struct DownstreamSample<'a> {
     pub name: &'a str,
     /// Handed to the kernel's transmit path.
     pub forwarded: Totals,
-    /// Each of its addresses and whether datagrams go there now. None if it is configured no more.
-    pub addresses: Vec<(SocketAddr, bool)>,
+}
+
+/// One address of a downstream. One that is configured no more has none.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberSample<'a> {
+    /// `downstream.NAME`.
+    pub downstream: &'a str,
+    /// Where datagrams go.
+    pub address: SocketAddr,
+    /// Whether they go there now.
+    pub is_up: bool,
 }
 
 /// What an interface lost before its programs saw it.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    super::{DownstreamCounters, DownstreamSample, ListenerCounters, Reload},
+    super::{DownstreamCounters, DownstreamSample, ListenerCounters, MemberSample, Reload},
     *,
 };
 
@@ -34,14 +34,17 @@ fn snapshot() -> Snapshot<'static> {
                     DownstreamSample {
                         name: "vector-1",
                         forwarded: totals(u64::MAX, 0),
-                        addresses: vec![("10.42.0.21:5514".parse().unwrap(), true)],
                     },
                     DownstreamSample {
                         name: "removed",
                         forwarded: totals(5, 500),
-                        addresses: Vec::new(),
                     },
                 ],
+                members: vec![MemberSample {
+                    downstream: "vector-1",
+                    address: "10.42.0.21:5514".parse().unwrap(),
+                    is_up: true,
+                }],
             },
             ListenerSample {
                 is_served: true,
@@ -56,7 +59,11 @@ fn snapshot() -> Snapshot<'static> {
                 downstreams: vec![DownstreamSample {
                     name: "v6",
                     forwarded: Totals::default(),
-                    addresses: vec![("[fd00::1]:514".parse().unwrap(), false)],
+                }],
+                members: vec![MemberSample {
+                    downstream: "v6",
+                    address: "[fd00::1]:514".parse().unwrap(),
+                    is_up: false,
                 }],
             },
         ],
@@ -157,7 +164,13 @@ fn listeners_64_with_1024_downstreams() {
             .map(|(number, name)| DownstreamSample {
                 name,
                 forwarded: totals(of * 1024 + number, 0),
-                addresses: vec![("10.0.0.1:1".parse().unwrap(), true)],
+            })
+            .collect(),
+        members: (0..1024)
+            .map(|number| MemberSample {
+                downstream: &names[number],
+                address: "10.0.0.1:1".parse().unwrap(),
+                is_up: true,
             })
             .collect(),
         ..ListenerSample::gone(&names[usize::try_from(of).unwrap()])
