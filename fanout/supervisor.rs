@@ -142,7 +142,7 @@ impl Supervisor {
         supervisor.resolver.refresh();
         // Refused without CAP_SYS_RESOURCE; what that means, a refused UMEM says.
         let _ = sys::process::lift_memlock_limit();
-        // A socket for each worker and downstream in userspace mode; what it means if this is refused, they say.
+        // A socket for each worker and downstream in userspace mode.
         let _ = sys::process::lift_file_limit();
         let opened = supervisor.prepare(&config, &roster)?;
         sys::process::trim_heap();

@@ -47,6 +47,7 @@ use crate::{
     metrics::{DownstreamCounters, DropReason, ListenerCounters, ListenerSample, Past, Totals},
     neighbor::Paths,
     roster::{Member, Served},
+    rules::host::too_many_sockets,
     sys, thread,
     wire::{ipv4, ipv6, udp},
 };
@@ -76,16 +77,33 @@ struct Side {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens listeners; each has as many workers as the config says, or else `cores`. From now on the kernel keeps
-/// what comes until the workers start. `ours` are the binds that others of this process have.
+/// As many as the config says, or else one for each CPU.
+fn workers(config: &config::Listener) -> usize {
+    let cores = || sys::process::allowed_cpus().map_or(1, |cpus| cpus.len());
+    let workers = config
+        .workers
+        .map_or_else(cores, |workers| workers as usize);
+    workers.max(1)
+}
+
+/// So many sockets a listener has, with so many members.
+#[must_use]
+pub fn sockets(config: &config::Listener, members: usize) -> u64 {
+    (workers(config) * (config.binds.len() + members)) as u64
+}
+
+/// Opens listeners. From now on the kernel keeps what comes until the workers start. `ours` are those that this
+/// process has.
 ///
 /// # Errors
 /// See [`Error`]; nothing stays open then.
-pub fn open(
-    mut listeners: Vec<Served>,
-    cores: usize,
-    ours: &[Listener],
-) -> Result<Vec<Listener>, Error> {
+pub fn open(mut listeners: Vec<Served>, ours: &[Listener]) -> Result<Vec<Listener>, Error> {
+    let all = listeners.iter().chain(ours.iter().map(|l| &l.served));
+    let needed = all.map(|l| sockets(&l.config, l.members.len())).sum();
+    let limit = sys::process::file_limit().unwrap_or(u64::MAX);
+    if let Some(verdict) = too_many_sockets(needed, limit) {
+        return Err(Error::TooManySockets(verdict));
+    }
     let has = |bind: &SocketAddr| ours.iter().any(|l| l.served.config.binds.contains(bind));
     for served in &listeners {
         receive::probe(&served.config, has)?;
@@ -97,22 +115,17 @@ pub fn open(
         let config = &served.config;
         config.interface.is_some() != config.is_ipv6()
     });
-    let open = |served| Listener::open(served, cores);
-    listeners.into_iter().map(open).collect()
+    listeners.into_iter().map(Listener::open).collect()
 }
 
 impl Listener {
-    fn open(served: Served, cores: usize) -> Result<Self, Error> {
+    fn open(served: Served) -> Result<Self, Error> {
         let config = &served.config;
         if config.source == Source::Keep {
             sys::socket::raw_ip(config.is_ipv6())
                 .map_err(|error| Error::Keep(config.name.clone(), error))?;
         }
-        let count = config
-            .workers
-            .map_or(cores, |workers| workers as usize)
-            .max(1);
-        let workers = receive::open(config, count)?
+        let workers = receive::open(config, workers(config))?
             .into_iter()
             .map(|receivers| Side {
                 receivers,

@@ -7,7 +7,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use super::process::Process;
 use crate::{
     config::{Config, Mode, Source},
-    sys,
+    sys, userspace,
 };
 
 /// This host, and what the config needs of it.
@@ -25,6 +25,8 @@ pub struct Host {
     pub capabilities: CapsHashSet,
     /// How many bytes it may pin.
     pub memlock: u64,
+    /// How many files it may open.
+    pub file_limit: u64,
     /// The first port that everybody may bind.
     pub unprivileged_port: u16,
     /// This program's file.
@@ -49,6 +51,8 @@ pub struct Needs {
     pub raw_sockets: bool,
     /// The lowest port that userspace mode binds.
     pub lowest_port: Option<u16>,
+    /// Sockets that userspace mode opens.
+    pub sockets: u64,
     /// An MTU or channels to set.
     pub tuning: bool,
     /// RX queues with an AF_XDP socket, of all interfaces.
@@ -76,6 +80,9 @@ impl Needs {
             tc: has(Mode::TcEbpf),
             raw_sockets: userspace().any(|listener| listener.source == Source::Keep),
             lowest_port: ports.min(),
+            sockets: userspace()
+                .map(|listener| userspace::sockets(listener, listener.downstreams.len()))
+                .sum(),
             tuning: (config.interfaces.iter())
                 .any(|interface| interface.mtu.is_some() || interface.channels.is_some()),
             queues,
@@ -108,6 +115,7 @@ impl Host {
             btf: fs::exists("/sys/kernel/btf/vmlinux").unwrap_or_default(),
             xdp_sockets: may_try.then(|| sys::xdp::open().is_ok()),
             memlock: sys::process::memlock_limit().unwrap_or(u64::MAX),
+            file_limit: sys::process::file_limit().unwrap_or(u64::MAX),
             unprivileged_port: setting("net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
             program: std::env::current_exe().unwrap_or_else(|_| "fanout".into()),
             irqbalance: Process::all().find(|process| process.name == "irqbalance"),

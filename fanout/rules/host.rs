@@ -6,7 +6,7 @@ use super::{Rule, Verdict, driver::version};
 use crate::{facts::host::Host, xsk::umem};
 
 /// The rules, in the order in which they are told.
-pub const RULES: [Rule<Host>; 6] = [
+pub const RULES: [Rule<Host>; 7] = [
     Rule {
         name: "kernel",
         judge: kernel,
@@ -26,6 +26,10 @@ pub const RULES: [Rule<Host>; 6] = [
     Rule {
         name: "capabilities",
         judge: capabilities,
+    },
+    Rule {
+        name: "open-files",
+        judge: open_files,
     },
     Rule {
         name: "irqbalance",
@@ -147,6 +151,30 @@ fn capabilities(host: &Host) -> Option<Verdict> {
         .collect();
     let program = host.program.display();
     Some(Verdict::fail(meaning).run(format!("setcap {}+ep {program}", all.join(","))))
+}
+
+/// Files that are open beside the sockets of userspace mode: programs, maps, rings, netlink; some to spare.
+const OTHER_FILES: u64 = 100;
+
+fn open_files(host: &Host) -> Option<Verdict> {
+    let sockets = host.needs.sockets;
+    (sockets > 0).then(|| {
+        too_many_sockets(sockets, host.file_limit)
+            .unwrap_or_else(|| Verdict::ok("may open all the sockets of userspace mode"))
+    })
+}
+
+/// What it means that userspace mode needs so many sockets, with this limit on open files; `None`: nothing.
+#[must_use]
+pub fn too_many_sockets(sockets: u64, file_limit: u64) -> Option<Verdict> {
+    let files = sockets + OTHER_FILES;
+    (files > file_limit).then(|| {
+        Verdict::fail(format!(
+            "userspace mode takes a socket for each worker and downstream, {sockets} in all, and at most {file_limit} \
+             files may be open: set workers to less, or a higher limit, under systemd LimitNOFILE={files}"
+        ))
+        .run(format!("ulimit -n {files}"))
+    })
 }
 
 fn irqbalance(host: &Host) -> Option<Verdict> {

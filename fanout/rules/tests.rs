@@ -442,6 +442,7 @@ fn kernels_and_what_they_lack() {
         xdp_sockets: Some(false),
         capabilities: caps::all(),
         memlock: u64::MAX,
+        file_limit: 1024,
         unprivileged_port: 1024,
         program: "/usr/bin/fanout".into(),
         irqbalance: Some(Process {
@@ -495,6 +496,17 @@ fn kernels_and_what_they_lack() {
     };
     let mend = "setcap cap_net_bind_service+ep /usr/bin/fanout".to_owned();
     assert_eq!(told(&ports, "capabilities"), (FAIL, mend));
+    assert_eq!(told(&ports, "open-files").0, None);
+    for (sockets, expected) in [
+        (924, (OK, String::new())),
+        (925, (FAIL, "ulimit -n 1025".to_owned())),
+    ] {
+        let needs = Needs {
+            sockets,
+            ..Needs::default()
+        };
+        assert_eq!(told(&host("6.1.0", needs), "open-files"), expected);
+    }
 }
 
 #[test]

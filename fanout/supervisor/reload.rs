@@ -126,8 +126,7 @@ impl Supervisor {
         }
         let is_new = |served: &&Served| !self.userspace.iter().any(|listener| listener.is(served));
         let new: Vec<_> = roster.of(Mode::Userspace).filter(is_new).cloned().collect();
-        let cores = sys::process::allowed_cpus().map_or(1, |cpus| cpus.len());
-        opened.userspace = userspace::open(new, cores, &self.userspace)?;
+        opened.userspace = userspace::open(new, &self.userspace)?;
         Ok(opened)
     }
 

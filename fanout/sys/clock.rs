@@ -20,7 +20,8 @@ impl Utc {
     pub fn of(time: SystemTime) -> io::Result<Self> {
         let overflow = || io::Error::from_raw_os_error(libc::EOVERFLOW);
         let since = time.duration_since(UNIX_EPOCH).map_err(|_| overflow())?;
-        let seconds = libc::time_t::try_from(since.as_secs()).map_err(|_| overflow())?;
+        // Not by its name, `time_t`: of musl's, libc warns that it was once shorter.
+        let seconds = since.as_secs().try_into().map_err(|_| overflow())?;
         // SAFETY: integers and a pointer; zero is valid.
         let mut fields: libc::tm = unsafe { std::mem::zeroed() };
         // SAFETY: `seconds` is readable and `fields` is writable.

@@ -139,6 +139,14 @@ pub fn may_write(folder: &CStr) -> bool {
         .is_ok()
 }
 
+/// How many files this process may open, once the limit is [lifted](lift_file_limit).
+///
+/// # Errors
+/// As getrlimit(2).
+pub fn file_limit() -> io::Result<u64> {
+    Ok(limit(libc::RLIMIT_NOFILE)?.rlim_max)
+}
+
 /// Lifts the limit on open files as far as the process may.
 ///
 /// # Errors

@@ -2,9 +2,13 @@
 
 use std::{fmt, io, net::SocketAddr};
 
+use crate::rules::Verdict;
+
 /// What went wrong, with the listener's name.
 #[derive(Debug)]
 pub enum Error {
+    /// More sockets than the process may open files.
+    TooManySockets(Verdict),
     /// An address can't be bound.
     Bind(String, SocketAddr, io::Error),
     /// No raw socket, which `source = keep` needs.
@@ -16,6 +20,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooManySockets(verdict) => f.write_str(&verdict.meaning),
             Self::Bind(listener, bind, error) => {
                 write!(f, "listener {listener}: can't bind {bind}: {error}")?;
                 let port = bind.port();

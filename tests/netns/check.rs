@@ -38,6 +38,7 @@ pub fn register(suite: &mut Suite) {
     let setpriv = &["setpriv", "setcap"];
     suite.test_with("check::missing_capability", setpriv, missing_capability);
     suite.test_with("check::unwritable_folder", setpriv, unwritable_folder);
+    suite.test("check::open_files", open_files);
     suite.test("check::node_exporter", node_exporter);
 }
 
@@ -440,6 +441,40 @@ fn unwritable_folder() {
     let text = text.replace("/fanout.prom", "/missing/fanout.prom");
     fs::write(config, text).expect("config");
     host.mended("folder", "fail");
+}
+
+/// 120.
+const MANY_SOCKETS: &str = "[listener sockets]
+mode = userspace
+workers = 60
+bind = 127.0.0.1:7
+downstream.a = 127.0.0.1:9
+";
+
+/// A start is refused with the same words.
+fn open_files() {
+    let network = k3s();
+    let config = network.config(Family::V4);
+    let config = config.replace("[listener", &format!("{MANY_SOCKETS}[listener"));
+    let mut host = Host::new(&network.host, &config);
+    let program = host.command.clone();
+    let limited_by = |command: &str| {
+        let script = format!("{command} && exec \"$0\" \"$@\"");
+        let shell = ["sh", "-c", &script].map(ToOwned::to_owned);
+        shell.into_iter().chain(program.clone()).collect()
+    };
+    host.command = limited_by("ulimit -n 219");
+    let finding = host.finds("open-files");
+    assert_eq!(finding.level, "fail", "{finding:?}");
+    let mut start = network.host.command(&host.command[0]);
+    start.args(&host.command[1..]).arg("-c");
+    let start = start.arg(host.folder.path("config.ini")).output();
+    let start = start.expect("fanout");
+    assert_eq!(start.status.code(), Some(1), "{start:?}");
+    let said = String::from_utf8_lossy(&start.stderr);
+    assert!(said.contains(&finding.meaning), "{said}: {finding:?}");
+    host.command = limited_by(&finding.command.expect("a command"));
+    assert_eq!(host.finds("open-files").level, "ok");
 }
 
 /// A process of that name, with that option, is all that there is to see.

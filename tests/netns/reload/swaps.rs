@@ -105,7 +105,7 @@ fn by_sockets() {
         let mut resolver = Resolver::new().expect("netlink");
         let paths = paths(&mut resolver, &rosters[0]);
         let served = rosters[0].iter().cloned().collect();
-        let mut listeners = userspace::open(served, 2, &[]).expect("sockets");
+        let mut listeners = userspace::open(served, &[]).expect("sockets");
         let [listener] = &mut listeners[..] else {
             panic!("one listener");
         };
