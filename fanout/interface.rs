@@ -260,9 +260,7 @@ impl Interface {
                 .route(paths, |path, source| egress.choose(path, source));
             let devices = egress.into_devices();
             self.count_failures(&devices, links)?;
-            self.programs.add_devices(&devices)?;
             self.xdp.publish(&mut self.programs)?;
-            self.programs.retain_devices(&devices)?;
         }
         self.tc.route(paths, tc::choose);
         self.tc.publish(&mut self.programs)?;

@@ -24,7 +24,7 @@ pub const MAX_BINDS: u32 = 1024;
 /// Most RX queues of one interface that get an AF_XDP socket.
 pub const MAX_QUEUES: u32 = 64;
 /// Most interfaces that one interface's frames are redirected to.
-pub const MAX_DEVICES: u32 = 1024;
+pub const MAX_EGRESSES: u32 = 1024;
 
 /// Not a VLAN id (they have 12 bits). Each bind stands in [`BINDS`] a second time under this one, so
 /// that a packet which only its tag keeps from a listener is counted.
@@ -49,8 +49,6 @@ pub const COUNTS: &str = "COUNTS";
 /// Per-CPU array, [`NextHop::downstream`] → [`Traffic`] that was sent there. As many entries as user space
 /// asks for at the load.
 pub const FORWARDED: &str = "FORWARDED";
-/// `DEVMAP_HASH`, ifindex → interface: those that [`Egress::OtherInterface`] leads to.
-pub const DEVICES: &str = "DEVICES";
 /// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel dropped.
 pub const FAILED: &str = "FAILED";
 

@@ -32,6 +32,13 @@ fn fanout_redirect(ctx: RawTracePointContext) -> Option<()> {
     count(ctx.arg(6), 1)
 }
 
+/// The same up to Linux 5.11: `dev, xdp, tgt, err, map, index`. That refuses one that reads further.
+#[raw_tracepoint(tracepoint = "xdp_redirect_err")]
+fn fanout_redirect_old(ctx: RawTracePointContext) -> Option<()> {
+    is_own(ctx.arg(0))?;
+    count(ctx.arg(5), 1)
+}
+
 /// `dev, xdp, act`: sending back by `dev` failed; in skb mode, sending by any interface `dev`.
 #[raw_tracepoint(tracepoint = "xdp_exception")]
 fn fanout_exception(ctx: RawTracePointContext) -> Option<()> {

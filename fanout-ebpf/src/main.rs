@@ -18,7 +18,7 @@ use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, XskMap},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray, XskMap},
 };
 use fanout_ebpf::abi::{
     self, Bind, BindKey, Interface, Last, ListenerCounts, MAX_SLOTS, NextHop, Traffic,
@@ -58,13 +58,10 @@ static COUNTS: PerCpuArray<ListenerCounts> = PerCpuArray::with_max_entries(abi::
 #[map]
 static FORWARDED: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
 
-#[map]
-static DEVICES: DevMapHash = DevMapHash::with_max_entries(abi::MAX_DEVICES, 0);
-
 /// Allocated as a whole: those who write to it trace the kernel, which may be allocating just then. Linux 5.10
 /// warns of anything else.
 #[map]
-static FAILED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(abi::MAX_DEVICES, 0);
+static FAILED: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(abi::MAX_EGRESSES, 0);
 
 /// What the stub of a clsact filter calls: [`tc`]'s program.
 #[map]

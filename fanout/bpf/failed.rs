@@ -6,11 +6,14 @@ use fanout_ebpf::abi::Interface;
 use super::{Error, Programs, error::os_code, nothing};
 use crate::{btf, link::IfIndex};
 
-/// Each program and its tracepoint.
-const TRACEPOINTS: [(&str, &str); 3] = [
-    ("fanout_xmit", "xdp_devmap_xmit"),
-    ("fanout_redirect", "xdp_redirect_err"),
-    ("fanout_exception", "xdp_exception"),
+/// Each tracepoint, and its program: the first of these that the kernel takes.
+const TRACEPOINTS: [(&str, &[&str]); 3] = [
+    ("xdp_devmap_xmit", &["fanout_xmit"]),
+    (
+        "xdp_redirect_err",
+        &["fanout_redirect", "fanout_redirect_old"],
+    ),
+    ("xdp_exception", &["fanout_exception"]),
 ];
 
 /// `linux/bpf.h`: only where there is none.
@@ -32,9 +35,12 @@ impl Programs {
             ifindex_offset: offset,
             ..self.settings
         })?;
-        for (program, tracepoint) in TRACEPOINTS {
-            self.trace(program, tracepoint)
-                .map_err(|cause| uncounted(&self.interface, cause.into()))?;
+        for (tracepoint, programs) in TRACEPOINTS {
+            let mut traced = Err(ProgramError::NotLoaded);
+            for program in programs {
+                traced = traced.or_else(|_| self.trace(program, tracepoint));
+            }
+            traced.map_err(|cause| uncounted(&self.interface, cause.into()))?;
         }
         Ok(())
     }

@@ -1,17 +1,14 @@
-//! What the programs forward by themselves with: next hops, devices to redirect to, counts.
-
-use std::collections::HashSet;
+//! What the programs forward by themselves with: next hops, counts.
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, ArrayOfMaps, DevMapHash, MapData, MapError, PerCpuArray},
+    maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray},
 };
 use fanout_ebpf::abi::{
     self, DropReason, ListenerCounts, MAX_QUEUES, NextHop, PassReason, Traffic,
 };
 
-use super::{Error, Programs, error::os_code, map, nothing};
-use crate::link::IfIndex;
+use super::{Error, Programs, map, nothing};
 
 /// `linux/bpf.h`: inner maps may differ in their number of entries.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
@@ -23,9 +20,6 @@ pub(super) struct Forwarding {
     turns: ArrayOfMaps<MapData, Turns>,
     counts: PerCpuArray<MapData, [u64; ListenerCounts::WORDS]>,
     forwarded: PerCpuArray<MapData, [u64; 2]>,
-    devices: DevMapHash<MapData>,
-    /// What `devices` holds.
-    present: HashSet<IfIndex>,
 }
 
 /// What a listener received, and what of it went nowhere.
@@ -43,8 +37,6 @@ impl Forwarding {
             turns: map(ebpf, abi::TURNS)?,
             counts: map(ebpf, abi::COUNTS)?,
             forwarded: map(ebpf, abi::FORWARDED)?,
-            devices: map(ebpf, abi::DEVICES)?,
-            present: HashSet::new(),
         })
     }
 
@@ -74,49 +66,6 @@ impl Programs {
         self.forwarding
             .set_turns(listener, turns)
             .map_err(|cause| self.failed("set the next hops of a listener", cause))
-    }
-
-    /// Adds the interfaces that frames may be redirected to, but for those that are gone. To be called before turns
-    /// lead there.
-    ///
-    /// # Errors
-    /// [`Error::Map`]
-    pub fn add_devices(&mut self, devices: &HashSet<IfIndex>) -> Result<(), Error> {
-        for &device in devices.difference(&self.forwarding.present.clone()) {
-            match self.forwarding.devices.insert(device.0, device.0, None, 0) {
-                Ok(()) => self.forwarding.present.insert(device),
-                // It has just vanished (`__dev_map_alloc_node`), and the news of it are on their way.
-                Err(cause) if os_code(&cause) == Some(libc::EINVAL) => false,
-                Err(cause) => return Err(self.failed("add an interface to redirect to", cause)),
-            };
-        }
-        Ok(())
-    }
-
-    /// Takes all but these interfaces away. To be called when no turns lead there any more.
-    ///
-    /// # Errors
-    /// [`Error::Map`]
-    pub fn retain_devices(&mut self, devices: &HashSet<IfIndex>) -> Result<(), Error> {
-        let gone: Vec<_> = self
-            .forwarding
-            .present
-            .difference(devices)
-            .copied()
-            .collect();
-        for device in gone {
-            match self.forwarding.devices.remove(device.0) {
-                // With an interface that vanishes, the kernel takes it out by itself.
-                Err(cause)
-                    if !matches!(cause, MapError::KeyNotFound)
-                        && os_code(&cause) != Some(libc::ENOENT) =>
-                {
-                    return Err(self.failed("take an interface to redirect to away", cause));
-                }
-                _ => self.forwarding.present.remove(&device),
-            };
-        }
-        Ok(())
     }
 
     /// What a listener received that a program forwards by itself.

@@ -1,6 +1,6 @@
 //! The XDP program by itself, through `fanout::bpf`: what it counts, and what becomes of it.
 
-use std::{collections::HashSet, net::SocketAddr, thread::sleep, time::Duration};
+use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 use aya::programs::loaded_programs;
 use fanout::{
@@ -296,24 +296,51 @@ fn puts_and_takes_tags() {
     }
 }
 
-/// One that vanishes before the program may redirect to it, or after, is no error.
+/// One that has vanished takes nothing more, and the count of failed redirects says so.
 fn interface_is_gone() {
-    let [here, _there] = pair();
-    here.enter(|| {
-        let mut programs = load();
-        let here_only = HashSet::from([link(HERE).index]);
-        here.ip("link add gone0 type bridge");
-        let both = HashSet::from([link(HERE).index, link("gone0").index]);
-        for devices in [&both, &here_only, &both] {
-            programs.add_devices(devices).expect("added");
+    const COUNT: u32 = 100;
+    let [here, there] = pair();
+    let [own, other] = [(&here, HERE), (&there, THERE)]
+        .map(|(namespace, name)| mac(&namespace.interface(name, "address")));
+    let [from, to] = ["10.0.0.1:40000", "10.0.0.9:514"].map(|a| a.parse().expect("an address"));
+    let bind = Bind {
+        listener: 0,
+        max_packet_size: MAX_PACKET_SIZE,
+        way: Way::Xdp,
+        policy: Policy::RoundRobin,
+    };
+    for mode in [Xdp::Native, Xdp::Skb] {
+        let (programs, gone) = here.enter(|| {
+            let mut programs = Loader::new().load(&link(HERE), 1).expect("load");
+            programs.attach_xdp(mode).expect("attach");
             programs
-                .retain_devices(devices)
-                .expect("the others taken away");
+                .set_binds(&[(BindKey::new(to, None), bind)])
+                .expect("binds");
+            here.ip("link add gone0 type bridge");
+            let gone = link("gone0").index;
+            programs.count_failures().expect("traced");
+            programs.count_failures_of(gone).expect("counted");
+            let hop = NextHop {
+                header_len: 14,
+                egress: Egress::OtherInterface,
+                ifindex: gone.0,
+                mtu: 1500,
+                ..NextHop::to("10.0.0.7:514".parse().expect("an address"))
+            };
+            programs.set_turns(0, &[hop]).expect("turns");
+            here.ip("link del gone0");
+            (programs, gone)
+        });
+        let wire = Wire::open(&there, THERE);
+        for _ in 0..COUNT {
+            assert!(wire.send(&Frame::new(other, own, from, to).bytes(b"a message")));
         }
-        here.ip("link del gone0");
-        programs.retain_devices(&here_only).expect("taken away");
-        programs.add_devices(&both).expect("one of them added");
-    });
+        let failed = || programs.failures_of(gone);
+        let all = wait_for(|| (failed() == COUNT.into()).then_some(()));
+        assert!(all.is_some(), "{mode:?}: {} of {COUNT}", failed());
+        let forwarded = programs.forwarded(0).expect("counts");
+        assert_eq!(forwarded.packets, COUNT.into(), "{mode:?}");
+    }
 }
 
 fn goes_with_its_owner() {

@@ -32,6 +32,7 @@ const fn case(kernel: &'static str, nic: Nic, native: bool, zero_copy: bool) -> 
 const CASES: &[Case] = &[
     case("5.10", Nic::Virtio, true, false),
     case("5.10", Nic::Igb, true, false),
+    case("5.10", Nic::E1000e, false, false),
     case("6.1", Nic::Virtio, true, false),
     case("6.12", Nic::Igb, true, false),
     case("6.12", Nic::E1000e, false, false),
