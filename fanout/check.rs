@@ -141,6 +141,7 @@ fn wanted(config: &Config, name: &str) -> Wanted {
     let needs_xdp = has(Mode::AfXdp) || has(Mode::Xdp);
     Wanted {
         xdp: needs_xdp.then_some(settings.xdp),
+        sends: has(Mode::Xdp),
         zero_copy: has(Mode::AfXdp).then_some(settings.zero_copy),
         mtu: settings.mtu,
         channels: settings.channels,

@@ -124,9 +124,19 @@ impl Interface {
             return Err(Error::Full(self.link.name.clone()));
         }
         let (for_sockets, for_itself) = (any(config::Mode::AfXdp), any(config::Mode::Xdp));
-        if self.mode.is_none() && (for_sockets || for_itself) {
+        let is_new = self.mode.is_none() && (for_sockets || for_itself);
+        if is_new {
             self.queues.before = count_queues(&self.link)?;
-            self.mode = Some(attach::xdp(&mut self.programs, &self.settings, &self.link)?);
+            self.queues.now = self.queues.before;
+        }
+        // Queues that came with the program are what is missing otherwise.
+        let may_crash = for_itself && self.xdp.is_empty() && self.queues.now == self.queues.before;
+        let crash = may_crash.then(|| attach::crash(&self.link)).flatten();
+        if is_new {
+            let (programs, settings) = (&mut self.programs, &self.settings);
+            self.mode = Some(attach::xdp(programs, settings, &self.link, crash)?);
+        } else if let (Some(Mode::Native), Some(reason)) = (self.mode, crash) {
+            return Err(attach::refused(&self.link, reason));
         }
         if for_itself
             && !std::mem::replace(&mut self.counts_failures, true)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aya::programs::loaded_programs;
+use aya::{programs::loaded_programs, util::nr_cpus};
 use netlink_packet_route::link::LinkFlags;
 
 use super::process::Process;
@@ -10,10 +10,7 @@ use crate::{
     config,
     link::{self, IfIndex, Link, LinkMessage},
     netlink::{Attributes, Connection, Refusal, attributes, text_in, u32_in},
-    sys::{
-        self,
-        ethtool::{self, Channels, Offload},
-    },
+    sys::ethtool::{self, Channels, Offload},
     xdp_features::Features,
 };
 
@@ -69,6 +66,8 @@ pub struct Interface {
 pub struct Wanted {
     /// `xdp`; `None`: there is no program to attach.
     pub xdp: Option<config::Xdp>,
+    /// Whether the program also sends, natively.
+    pub sends: bool,
     /// `zero_copy`; `None`: there are no AF_XDP sockets.
     pub zero_copy: Option<config::ZeroCopy>,
     /// `mtu`
@@ -136,7 +135,6 @@ impl Interface {
         let master = number(&message, libc::IFLA_MASTER)
             .and_then(|master| describe(connection, IfIndex(master), None).ok().flatten())
             .map(|master| (text(&master, libc::IFLA_IFNAME), kind_name(&master)));
-        let cpus = sys::process::allowed_cpus().map_or(1, |cpus| cpus.len());
         Ok(Self {
             kind: kind(connection, &message),
             programs: programs(&message).map(Program::read).collect(),
@@ -145,7 +143,10 @@ impl Interface {
             mtu: link.mtu,
             channels: ethtool::channels(name).ok(),
             rx_queues: link::rx_queues(link).unwrap_or(1),
-            cpus: cpus.try_into().unwrap_or(1),
+            cpus: nr_cpus()
+                .ok()
+                .and_then(|cpus| cpus.try_into().ok())
+                .unwrap_or(1),
             lro,
             gro_hw,
             rx_vlan,

@@ -7,20 +7,29 @@ use log::{info, warn};
 
 use super::Error;
 use crate::{
-    bpf::{Mode, Programs},
+    bpf::{self, Mode, Programs},
     claim::{self, Claim},
-    config,
+    config::{self, Xdp},
+    facts::interface as facts,
     link::Link,
+    netlink::Connection,
     roster::Served,
+    rules,
 };
 
 pub(super) fn xdp(
     programs: &mut Programs,
     settings: &config::Interface,
     link: &Link,
+    crash: Option<String>,
 ) -> Result<Mode, Error> {
-    let attached = programs.attach_xdp(settings.xdp)?;
-    if let Some(why) = attached.why_not_native {
+    let (wanted, why_not_native) = match (settings.xdp, crash) {
+        (Xdp::Native, Some(reason)) => return Err(refused(link, reason)),
+        (Xdp::Auto, Some(reason)) => (Xdp::Skb, Some(reason)),
+        (wanted, _) => (wanted, None),
+    };
+    let attached = programs.attach_xdp(wanted)?;
+    if let Some(why) = why_not_native.or(attached.why_not_native) {
         warn!(
             "native XDP refused, going on in skb mode, which is slower interface={} reason=\"{why}\"",
             link.name
@@ -31,6 +40,22 @@ pub(super) fn xdp(
         link.name, attached.mode
     );
     Ok(attached.mode)
+}
+
+/// Why the program must not send natively, though the kernel would let it, and what mends that.
+pub(super) fn crash(link: &Link) -> Option<String> {
+    let mut connection = Connection::open().ok()?;
+    let facts = facts::Interface::read(&mut connection, link, facts::Wanted::default()).ok()?;
+    let (meaning, command) = rules::interface::crash(&facts)?;
+    Some(format!("{meaning}: {command}"))
+}
+
+pub(super) fn refused(link: &Link, reason: String) -> Error {
+    Error::Program(bpf::Error::Attach {
+        interface: link.name.clone(),
+        mode: Mode::Native,
+        reason,
+    })
 }
 
 pub(super) fn tc(programs: &mut Programs, link: &Link) -> Result<(), Error> {

@@ -155,19 +155,31 @@ fn added_channels(interface: &Interface) -> Option<Verdict> {
     Some(Verdict::warn(meaning).run(interface.with_channels(max)))
 }
 
-/// A driver that would take channels for what the program sends, and has none, does without; but not with more
-/// channels than CPUs, when it takes one beyond the last (`virtnet_xdp_get_sq`).
 fn spare_channels(interface: &Interface) -> Option<Verdict> {
-    interface.wanted.xdp.filter(|&wanted| wanted != Xdp::Skb)?;
+    let xdp = interface.wanted.xdp.filter(|_| interface.wanted.sends)?;
+    let (meaning, command) = crash(interface)?;
+    let verdict = match xdp {
+        Xdp::Skb => return None,
+        Xdp::Auto => Verdict::warn(meaning + "; skb mode then, which is slower"),
+        Xdp::Native => Verdict::fail(meaning),
+    };
+    Some(verdict.run(command))
+}
+
+/// Why the host would not survive a program that sends natively, and the command that mends it. A driver that would
+/// take channels for what the program sends, and has none, does without; but not with more channels than CPUs, when
+/// it takes one beyond the last (`virtnet_xdp_get_sq`).
+#[must_use]
+pub fn crash(interface: &Interface) -> Option<(String, String)> {
     let (queues, cpus) = (interface.planned_queues(), interface.cpus);
     let lacks = driver::named(&interface.driver).lacks_channels(interface);
     (lacks && queues > cpus).then(|| {
         let meaning = format!(
             "{queues} channels are more than the {cpus} CPUs, and there are none for an XDP program: in mode \
-             xdp the kernel crashes in {} (Linux 5.10 and 6.1 did)",
+             xdp the kernel would crash in {} (Linux 5.10 and 6.1 did)",
             interface.driver
         );
-        Verdict::warn(meaning).run(interface.with_channels(cpus))
+        (meaning, interface.with_channels(cpus))
     })
 }
 

@@ -152,10 +152,22 @@ fn an_instance_of_aws() {
 
 #[test]
 fn virtio_without_a_channel_to_spare() {
-    let spare =
-        |driver, now, max| outcome(&card(driver, "1.0.0", 1500, now, max), "spare-channels");
+    let spare_in = |xdp, driver, now, max| {
+        let mut interface = card(driver, "1.0.0", 1500, now, max);
+        interface.wanted.xdp = Some(xdp);
+        interface.wanted.sends = true;
+        outcome(&interface, "spare-channels")
+    };
     let mend = "ethtool -L ens5 combined 2".to_owned();
+    assert_eq!(
+        spare_in(Xdp::Native, "virtio_net", 4, 4),
+        (FAIL, mend.clone())
+    );
+    assert_eq!(spare_in(Xdp::Skb, "virtio_net", 4, 4), nothing(None));
+    let spare = |driver, now, max| spare_in(Xdp::Auto, driver, now, max);
     assert_eq!(spare("virtio_net", 4, 4), (WARN, mend));
+    let only_received = card("virtio_net", "1.0.0", 1500, 4, 4);
+    assert_eq!(outcome(&only_received, "spare-channels"), nothing(None));
     assert_eq!(spare("virtio_net", 2, 2), nothing(None), "as many as CPUs");
     assert_eq!(spare("virtio_net", 4, 8), nothing(None), "room for more");
     assert_eq!(spare("igb", 4, 4), nothing(None));
