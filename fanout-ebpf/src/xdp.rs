@@ -7,7 +7,7 @@
 use core::hint::black_box;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
     helpers::{bpf_csum_diff, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
@@ -88,8 +88,11 @@ fn send(
         Egress::Local => XDP_PASS,
         // Not by a device map: up to Linux 5.14 no program that has one runs in skb mode. If the interface has
         // vanished, the kernel says so by the tracepoint of failed redirects.
-        // SAFETY: a call of the kernel with numbers.
-        _ => unsafe { bpf_redirect(hop.ifindex, 0) as u32 },
+        _ => {
+            // SAFETY: a call of the kernel with numbers. It refuses flags, and nothing else.
+            unsafe { bpf_redirect(hop.ifindex, 0) };
+            XDP_REDIRECT
+        }
     };
     turn::count_forwarded(hop, Size::one(flow.ip_len));
     Ok(action)
