@@ -17,11 +17,22 @@ type Found = Option<Result<String, Broken>>;
 struct Broken {
     what: String,
     mend: Option<Mend>,
+    /// Whether it is so, and not just may be.
+    certain: bool,
+}
+
+impl Broken {
+    const fn new(what: String, mend: Option<Mend>) -> Self {
+        Self {
+            what,
+            mend,
+            certain: true,
+        }
+    }
 }
 
 fn broken(what: String, command: String) -> Found {
-    let mend = Some(Mend::Run(command));
-    Some(Err(Broken { what, mend }))
+    Some(Err(Broken::new(what, Some(Mend::Run(command)))))
 }
 
 /// One rule.
@@ -116,11 +127,20 @@ impl Native {
         let wanted = interface.wanted.xdp.filter(|&xdp| xdp != Xdp::Skb)?;
         let (level, meaning, mend) = match (self.look)(interface)? {
             Ok(holds) => (Level::Ok, holds, None),
-            Err(Broken { what, mend }) if wanted == Xdp::Auto => {
+            Err(Broken {
+                what,
+                mend,
+                certain: false,
+            }) => {
+                let meaning =
+                    format!("{what}, which can't be seen from here: native XDP is refused if so");
+                (Level::Warn, meaning, mend)
+            }
+            Err(Broken { what, mend, .. }) if wanted == Xdp::Auto => {
                 let meaning = format!("{what}: skb mode then, which is slower");
                 (Level::Warn, meaning, mend)
             }
-            Err(Broken { what, mend }) => {
+            Err(Broken { what, mend, .. }) => {
                 let meaning = format!("{what}, and xdp = native insists");
                 (Level::Fail, meaning, mend)
             }
@@ -137,7 +157,7 @@ impl Native {
 #[must_use]
 pub fn holds(interface: &Interface) -> bool {
     let mut found = ALL.iter().filter_map(|rule| (rule.look)(interface));
-    found.all(|found| found.is_ok())
+    !found.any(|found| found.is_err_and(|broken| broken.certain))
 }
 
 /// What to say after the kernel's `words`, with which it refused the program on `interface`.
@@ -150,7 +170,7 @@ pub fn explain(interface: &Interface, words: &str) -> Option<String> {
     let look = |rule: &Native| (rule.look)(interface)?.err();
     let broken = said.and_then(look).or_else(|| ALL.iter().find_map(look));
     match (broken, said) {
-        (Some(Broken { what, mend }), _) => Some(match mend {
+        (Some(Broken { what, mend, .. }), _) => Some(match mend {
             Some(Mend::Run(command)) => format!("{what}: {command}"),
             Some(Mend::Set(key)) => format!("{what}: {key}"),
             None => what,
@@ -170,7 +190,7 @@ fn supported(interface: &Interface) -> Found {
             let what = format!("{name} is a VLAN device, which has no native XDP");
             let mend = format!("interface = {parent} and vlan = {id} in the listener");
             let mend = Some(Mend::Set(mend));
-            return Some(Err(Broken { what, mend }));
+            return Some(Err(Broken::new(what, mend)));
         }
         (_, Some(features)) if features.native() => {
             return Some(Ok(match interface.driver.as_str() {
@@ -187,7 +207,7 @@ fn supported(interface: &Interface) -> Found {
         },
     };
     let mend = Some(Mend::Set(format!("xdp = skb in [interface {name}]")));
-    Some(Err(Broken { what, mend }))
+    Some(Err(Broken::new(what, mend)))
 }
 
 fn mtu(interface: &Interface) -> Found {
@@ -240,12 +260,20 @@ fn peer_queues(interface: &Interface) -> Found {
     let max = interface
         .channels
         .map_or(rx, |channels| channels.max_receiving());
-    let what = format!("{rx} RX queues are fewer than the {tx} that {end} sends by");
-    if interface.wanted.channels.is_none() && max >= tx {
+    let what = if peer.here {
+        format!("{rx} RX queues are fewer than the {tx} that {end} sends by")
+    } else {
+        format!("{rx} RX queues are fewer than the {tx} that {end} may send by")
+    };
+    let mut found = if interface.wanted.channels.is_none() && max >= tx {
         broken(what, format!("ethtool -L {} rx {tx}", interface.name))
     } else {
         broken(what, format!("ethtool -L {name} tx {rx}"))
+    };
+    if let Some(Err(broken)) = &mut found {
+        broken.certain = peer.here;
     }
+    found
 }
 
 fn channels(interface: &Interface) -> Found {
@@ -298,7 +326,7 @@ fn merging(interface: &Interface) -> Found {
                  control of guest offloads (QEMU: ctrl_guest_offloads=on), or turn them off \
                  (guest_tso4=off,guest_tso6=off,guest_ufo=off,guest_csum=off)"
             );
-            Some(Err(Broken { what, mend: None }))
+            Some(Err(Broken::new(what, None)))
         }
     }
 }
@@ -316,7 +344,7 @@ fn bond(interface: &Interface) -> Found {
     // A bond changes its mode only while it is down and empty.
     let what = format!("{name} is a bond whose mode takes no native XDP");
     let mend = Some(Mend::Set(format!("xdp = skb in [interface {name}]")));
-    Some(Err(Broken { what, mend }))
+    Some(Err(Broken::new(what, mend)))
 }
 
 /// The MTU that the kernel says would do, or one that every driver takes.

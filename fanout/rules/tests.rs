@@ -241,6 +241,13 @@ fn a_veth_minds_its_other_end() {
         (WARN, "ethtool -L eth0 tx 1".to_owned()),
         "more than it can have"
     );
+    let mut there = veth(1500, 8, false);
+    there.wanted.xdp = Some(Xdp::Native);
+    assert_eq!(
+        outcome(&there, "peer-queues").0,
+        WARN,
+        "as it may use fewer"
+    );
 }
 
 #[test]

@@ -242,6 +242,11 @@ fn queues() {
     let fanout = Fanout::start(&network.host, &config);
     assert!(fanout.log().contains("mode=native"), "{}", fanout.log());
     fanout.stop();
+    // How many of its queues the other end uses is not seen from another namespace.
+    let native = config.replace("channels = 1", "channels = 1\nxdp = native");
+    let finding = Host::new(&network.host, &native).finds("peer-queues");
+    assert_eq!(finding.level, "warn", "{finding:?}");
+    assert!(finding.meaning.contains("can't be seen"), "{finding:?}");
 }
 
 fn link_down() {
