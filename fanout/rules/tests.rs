@@ -164,6 +164,9 @@ fn virtio_without_a_channel_to_spare() {
         (FAIL, mend.clone())
     );
     assert_eq!(spare_in(Xdp::Skb, "virtio_net", 4, 4), nothing(None));
+    let mut in_skb_mode = card("virtio_net", "1.0.0", 1500, 4, 4);
+    in_skb_mode.wanted.xdp = Some(Xdp::Skb);
+    assert_eq!(outcome(&in_skb_mode, "skb"), nothing(OK));
     let spare = |driver, now, max| spare_in(Xdp::Auto, driver, now, max);
     assert_eq!(spare("virtio_net", 4, 4), (WARN, mend));
     let only_received = card("virtio_net", "1.0.0", 1500, 4, 4);

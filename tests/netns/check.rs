@@ -34,6 +34,7 @@ pub fn register(suite: &mut Suite) {
     suite.test("check::no_route", no_route);
     suite.test_with("check::dead_neighbour", &["ping"], dead_neighbour);
     suite.test("check::no_such_name", no_such_name);
+    suite.test("check::mtu_of_a_way", mtu_of_a_way);
     suite.test_with("check::mode_xdp", &["ethtool"], mode_xdp);
     let setpriv = &["setpriv", "setcap"];
     suite.test_with("check::missing_capability", setpriv, missing_capability);
@@ -455,6 +456,19 @@ workers = 60
 bind = 127.0.0.1:7
 downstream.a = 127.0.0.1:9
 ";
+
+/// The key that it prints is followed too.
+fn mtu_of_a_way() {
+    let network = k3s();
+    network.host.ip("link set cni0 mtu 1400");
+    let config = network.config(Family::V4);
+    let finding = Host::new(&network.host, &config).finds("path-mtu");
+    assert_eq!(finding.level, "warn", "{finding:?}");
+    let key = finding.set.expect("a key");
+    assert_eq!(key, "max_packet_size = 1400");
+    let report = Host::new(&network.host, &format!("{config}{key}\n")).report();
+    assert_eq!(report.broken("path-mtu"), None, "{}", report.text);
+}
 
 /// A start is refused with the same words.
 fn open_files() {
