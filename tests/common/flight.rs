@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::receiver::Receiver;
+use super::{receiver::Receiver, sys::BATCH};
 
-/// Most datagrams on their way: what a veth's ring holds.
-const WINDOW: u64 = 256;
+/// Most datagrams on their way before another batch: both are what the shortest ring holds, e1000e's of 256
+/// descriptors, two for each. In skb mode a program's datagrams have no other queue.
+const WINDOW: u64 = 128 - BATCH as u64;
 /// When nothing arrives for this long, what is missing is lost.
 const LOST: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_micros(50);
