@@ -28,7 +28,7 @@ use aya::{
 };
 use fanout_ebpf::{
     abi::{self, Bind, BindKey, Interface, PassReason},
-    words::{mac, words},
+    words::{number, words},
 };
 
 pub use self::{
@@ -85,7 +85,7 @@ impl Loader {
             interface: link.name.clone(),
             ifindex: link.index,
             settings: Interface {
-                mac: number(link.mac),
+                mac: number(words(&link.mac)),
                 any_wildcard: 0,
                 any_tagged: 0,
                 skb_mode: 0,
@@ -205,7 +205,7 @@ impl Programs {
     /// [`Error::Map`]
     pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), Error> {
         self.set(Interface {
-            mac: number(mac),
+            mac: number(words(&mac)),
             ..self.settings
         })
     }
@@ -325,11 +325,6 @@ impl Programs {
             cause: cause.into(),
         }
     }
-}
-
-/// A MAC address as the programs compare it.
-fn number(address: [u8; 6]) -> u64 {
-    mac(words(&address))
 }
 
 /// A program that was attached before is loaded already.

@@ -7,7 +7,9 @@ mod counts;
 mod hop;
 mod reason;
 
-use core::{mem::offset_of, net::SocketAddr};
+use core::{mem::offset_of, net::SocketAddr, num::NonZero};
+
+use crate::words::{number, words};
 
 pub use self::{
     counts::{ListenerCounts, Traffic},
@@ -49,7 +51,8 @@ pub const COUNTS: &str = "COUNTS";
 /// Per-CPU array, [`NextHop::downstream`] → [`Traffic`] that was sent there. As many entries as user space
 /// asks for at the load.
 pub const FORWARDED: &str = "FORWARDED";
-/// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel dropped.
+/// Per-CPU hash map, ifindex → u64: frames that were redirected there, or sent back there, and that the kernel
+/// dropped.
 pub const FAILED: &str = "FAILED";
 
 /// Program array of one TC program: what a filter of clsact calls.
@@ -113,6 +116,17 @@ impl BindKey {
         }
     }
 
+    /// Address and port as a [`number`], if it is one of IPv4 and untagged.
+    #[must_use]
+    #[inline]
+    pub const fn plain(&self) -> Option<NonZero<u64>> {
+        if !self.is_ipv4() || self.vlan != 0 {
+            return None;
+        }
+        let [.., high, low]: [u16; 8] = words(&self.address);
+        NonZero::new(number([high, low, self.port_be]))
+    }
+
     /// As it lies in memory.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 20] {
@@ -172,8 +186,10 @@ pub struct Last {
     pub binds: u32,
     /// What was found.
     pub bind: Bind,
+    /// [`BindKey::plain`], if [plain](crate::plain) datagrams that go there take the XDP program's short way.
+    pub plain: Option<NonZero<u64>>,
 }
-const _: () = assert!(size_of::<Last>() == 40);
+const _: () = assert!(size_of::<Last>() == 48);
 
 /// Which of a listener's turns a datagram takes.
 #[repr(u32)]
@@ -205,7 +221,7 @@ pub enum Way {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its own [MAC address](crate::words::mac): frames to any other are not for this host.
+    /// Its own [MAC address](crate::words::number): frames to any other are not for this host.
     pub mac: u64,
     /// 1 if a bind on it is the wildcard address, else 0: saves foreign datagrams a lookup.
     pub any_wildcard: u8,

@@ -1,8 +1,9 @@
 //! Whose a packet is, and what is counted of packets that are left to the kernel.
 
 use fanout_ebpf::{
-    abi::{self, Bind, BindKey, Interface, Last, PassReason},
+    abi::{self, Bind, BindKey, Interface, Last, PassReason, Policy, Way},
     parse::Flow,
+    plain::Plain,
 };
 
 use crate::{BINDS, INTERFACE, LAST, PASSED};
@@ -39,6 +40,7 @@ impl Found {
                 key: flow.key,
                 binds: interface.binds,
                 bind,
+                plain: short_way(bind).then(|| flow.key.plain()).flatten(),
             };
         }
         Some(Self {
@@ -69,6 +71,42 @@ impl Found {
             // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
             unsafe { *counter += 1 };
         }
+    }
+}
+
+/// The listener of the CPU's last datagram, if another one to it takes the short way.
+pub(crate) struct LastPlain {
+    last: &'static Last,
+    interface: &'static Interface,
+}
+
+impl LastPlain {
+    /// Looks for it.
+    #[inline]
+    pub(crate) fn get() -> Option<Self> {
+        let last = LAST.get(0)?;
+        let interface = INTERFACE.get(0)?;
+        (last.plain.is_some() && last.binds == interface.binds).then_some(Self { last, interface })
+    }
+
+    /// Its bind, if the datagram goes there and is one that the listener takes.
+    #[inline]
+    pub(crate) fn bind_of(&self, datagram: &Plain<'_>) -> Option<&'static Bind> {
+        let bind = &self.last.bind;
+        (datagram.destination() == self.last.plain
+            && datagram.mac() == self.interface.mac
+            && datagram.ip_len <= bind.max_packet_size as usize)
+            .then_some(bind)
+    }
+}
+
+/// Whether a listener's [`Plain`] datagrams take the XDP program's short way.
+#[inline]
+fn short_way(bind: Bind) -> bool {
+    match bind.way {
+        Way::AfXdp => true,
+        Way::Xdp => bind.policy == Policy::RoundRobin,
+        Way::Tc => false,
     }
 }
 

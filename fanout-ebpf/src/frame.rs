@@ -22,7 +22,7 @@ pub struct Frame<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-impl<'a> Frame<'a> {
+impl Frame<'_> {
     /// A frame by its limits, such as `data` and `data_end` of the kernel's `xdp_md`.
     ///
     /// # Safety
@@ -84,12 +84,6 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn first<const N: usize>(self) -> Option<*const [u8; N]> {
         self.has(N).then_some(self.start.cast())
-    }
-
-    /// The first `LEN` bytes; `None` if there are less.
-    #[inline]
-    pub(crate) fn head<const LEN: usize>(self) -> Option<Head<'a, LEN>> {
-        self.has(LEN).then_some(Head(self))
     }
 
     /// The `N` words of two bytes at `offset`, each as it lies there; `None` if the frame ends before.
@@ -164,25 +158,11 @@ impl<'a> From<&'a [u8]> for Frame<'a> {
     }
 }
 
-/// The first `LEN` bytes of a frame, which were found to be there: no further check.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Head<'a, const LEN: usize>(Frame<'a>);
-
-impl<const LEN: usize> Head<'_, LEN> {
-    /// The words at byte `AT`, each as it lies there.
-    #[inline]
-    pub(crate) fn words<const AT: usize, const N: usize>(&self) -> [u16; N] {
-        const { assert!(AT + 2 * N <= LEN) };
-        // SAFETY: these bytes are of those that were found.
-        unsafe { self.0.words_unchecked(AT) }
-    }
-}
-
 /// A frame that may be changed.
 #[derive(Debug)]
 pub struct FrameMut<'a>(Frame<'a>);
 
-impl FrameMut<'_> {
+impl<'a> FrameMut<'a> {
     /// A frame by its limits, such as `data` and `data_end` of the kernel's `xdp_md`.
     ///
     /// # Safety
@@ -215,10 +195,17 @@ impl FrameMut<'_> {
         Self(self.0.skip_variable::<LIMIT>(len))
     }
 
+    /// Its length in bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // Only on the pointers themselves the verifier allows arithmetic that gives a number.
+        self.0.end.addr() - self.0.start.addr()
+    }
+
     /// The first `LEN` bytes; `None` if there are less.
     #[inline]
-    pub(crate) fn head_mut<const LEN: usize>(&mut self) -> Option<HeadMut<'_, LEN>> {
-        self.0.head().map(HeadMut)
+    pub(crate) fn into_head<const LEN: usize>(self) -> Option<Head<'a, LEN>> {
+        self.0.has(LEN).then_some(Head(self.0))
     }
 
     /// Changes the words at `offset`; `None`, and nothing changes, if the frame ends before their end.
@@ -233,24 +220,25 @@ impl FrameMut<'_> {
     }
 }
 
-/// [`Head`] of a frame that may be changed.
+/// The first `LEN` bytes of a frame that may be changed, which were found to be there: no further check.
 #[derive(Debug)]
-pub(crate) struct HeadMut<'a, const LEN: usize>(Head<'a, LEN>);
+pub(crate) struct Head<'a, const LEN: usize>(Frame<'a>);
 
-impl<const LEN: usize> HeadMut<'_, LEN> {
-    /// See [`Head::words`].
+impl<const LEN: usize> Head<'_, LEN> {
+    /// The words at byte `AT`, each as it lies there.
     #[inline]
     pub(crate) fn words<const AT: usize, const N: usize>(&self) -> [u16; N] {
-        self.0.words::<AT, N>()
+        const { assert!(AT + 2 * N <= LEN) };
+        // SAFETY: these bytes are of those that were found.
+        unsafe { self.0.words_unchecked(AT) }
     }
 
     /// Changes the words at byte `AT`.
     #[inline]
     pub(crate) fn write<const AT: usize, const N: usize>(&mut self, words: [u16; N]) {
         const { assert!(AT + 2 * N <= LEN) };
-        let Head(frame) = self.0;
         // SAFETY: these bytes are of those that were found, and they are a `FrameMut`'s.
-        unsafe { frame.write_unchecked(AT, words) };
+        unsafe { self.0.write_unchecked(AT, words) };
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::{
     abi::{BindKey, IPV4_MAPPED, PassReason},
     frame::Frame,
-    words::mac,
+    words::number,
 };
 
 /// Bytes of an Ethernet header without a tag.
@@ -20,7 +20,7 @@ pub const IPV6_LEN: usize = 40;
 /// Bytes of a UDP header.
 pub const UDP_LEN: usize = 8;
 
-const ETH_P_IP: u16 = 0x0800;
+pub(crate) const ETH_P_IP: u16 = 0x0800;
 /// The type of what a VLAN tag begins.
 pub const ETH_P_8021Q: u16 = 0x8100;
 /// The type of IPv6.
@@ -29,12 +29,12 @@ pub const ETH_P_IPV6: u16 = 0x86dd;
 /// The VLAN id within a tag's control information; id 0 is a priority tag, that is: untagged.
 pub const VLAN_VID_MASK: u16 = 0x0fff;
 
-const IP_MORE_FRAGMENTS: u16 = 0x2000;
-const IP_FRAGMENT_OFFSET: u16 = 0x1fff;
+pub(crate) const IP_MORE_FRAGMENTS: u16 = 0x2000;
+pub(crate) const IP_FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_FRAGMENT_OFFSET: u16 = 0xfff8;
 
 const IPPROTO_HOPOPTS: u8 = 0;
-const IPPROTO_UDP: u8 = 17;
+pub(crate) const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ROUTING: u8 = 43;
 const IPPROTO_FRAGMENT: u8 = 44;
 const IPPROTO_AH: u8 = 51;
@@ -46,7 +46,7 @@ const MAX_EXTENSION_HEADERS: usize = 4;
 /// A frame that carries UDP, as far as its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// The frame's destination [MAC address](mac()).
+    /// The frame's destination [MAC address](number).
     pub mac: u64,
     /// Where the IP packet begins.
     pub ip: usize,
@@ -65,54 +65,6 @@ pub struct Flow {
 #[must_use]
 #[inline]
 pub fn parse(frame: Frame<'_>) -> Option<Flow> {
-    plain(frame).or_else(|| any(frame))
-}
-
-/// Bytes of the headers of an untagged datagram in IPv4 without options.
-pub(crate) const PLAIN_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
-
-/// The flow of a frame as nearly all are: untagged, IPv4 without options, and nothing is wrong with it. Bounds
-/// are checked once.
-#[inline]
-fn plain(frame: Frame<'_>) -> Option<Flow> {
-    let head = frame.head::<PLAIN_LEN>()?;
-    let mac = mac(head.words::<0, 3>());
-    let [ethertype, first, len, _, fragment, ttl] = head.words::<12, 6>();
-    let [high, low, _, port_be, udp_len] = head.words::<30, 5>();
-    let [version_and_len, _] = first.to_ne_bytes();
-    let [ttl, protocol] = ttl.to_ne_bytes();
-    let (len, udp_len) = (u16::from_be(len), u16::from_be(udp_len));
-    let is_plain = ethertype == ETH_P_IP.to_be()
-        && version_and_len == 0x45
-        && fragment & (IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET).to_be() == 0
-        && protocol == IPPROTO_UDP
-        && ttl > 1
-        && usize::from(udp_len) >= UDP_LEN
-        && usize::from(udp_len) + IPV4_LEN <= usize::from(len)
-        && frame.skip(ETHERNET_LEN).has_variable(len.into());
-    is_plain.then(|| Flow {
-        mac,
-        ip: ETHERNET_LEN,
-        key: BindKey {
-            address: mapped_be(high, low),
-            port_be,
-            vlan: 0,
-        },
-        ip_len: len.into(),
-        irregular: None,
-    })
-}
-
-/// The 16-byte form of an IPv4 address.
-#[inline]
-fn mapped_be(high: u16, low: u16) -> [u8; 16] {
-    let address = u32::from(u16::from_be(high)) << 16 | u32::from(u16::from_be(low));
-    (IPV4_MAPPED << 32 | u128::from(address)).to_be_bytes()
-}
-
-/// The flow of any frame.
-#[inline]
-fn any(frame: Frame<'_>) -> Option<Flow> {
     let mut ethertype = frame.u16(ETHERNET_LEN - 2)?;
     let mut ip = frame.skip(ETHERNET_LEN);
     let mut ip_at = ETHERNET_LEN;
@@ -134,7 +86,7 @@ fn any(frame: Frame<'_>) -> Option<Flow> {
         _ => return None,
     };
     Some(Flow {
-        mac: mac(frame.words(0)?),
+        mac: number(frame.words(0)?),
         ip: ip_at,
         key: BindKey {
             address,
@@ -196,6 +148,13 @@ fn ipv4(ip: Frame<'_>) -> Option<Datagram> {
         ip_len: len.into(),
         irregular,
     })
+}
+
+/// The 16-byte form of an IPv4 address.
+#[inline]
+fn mapped_be(high: u16, low: u16) -> [u8; 16] {
+    let address = u32::from(u16::from_be(high)) << 16 | u32::from(u16::from_be(low));
+    (IPV4_MAPPED << 32 | u128::from(address)).to_be_bytes()
 }
 
 #[inline]

@@ -7,7 +7,6 @@ use crate::{
     abi::NextHop,
     checksum::{self, Sum, pseudo_header},
     frame::{Frame, FrameMut},
-    parse::PLAIN_LEN,
 };
 
 /// What becomes of a checksum field that holds the pseudo-header's sum only (the kernel's
@@ -21,8 +20,9 @@ pub enum Partial {
     Keep,
 }
 
-/// Rewrites a frame that carries a datagram of `hop`'s family and has the length of [`NextHop::header`].
-/// `macs`, where given, stand in the header instead of the hop's. `None`: the frame is shorter than its headers say.
+/// Rewrites a frame that carries a datagram of `hop`'s family, with a TTL above 0, and has the length of
+/// [`NextHop::header`]. `macs`, where given, stand in the header instead of the hop's. `None`: the frame is shorter
+/// than its headers say.
 #[must_use]
 #[inline]
 pub fn redirect<S: Sums>(
@@ -31,10 +31,6 @@ pub fn redirect<S: Sums>(
     macs: Option<[u16; 6]>,
     partial: Partial,
 ) -> Option<()> {
-    let is_plain = hop.header_len == 14 && hop.ip_header_len == 20 && macs.is_none();
-    if is_plain && plain(&mut frame, hop).is_some() {
-        return Some(());
-    }
     if hop.header_len == 14 {
         let [header @ .., _, _] = hop.header;
         frame.write(0, header)?;
@@ -48,27 +44,6 @@ pub fn redirect<S: Sums>(
     let (received, sent) = redirect_ip(&mut ip, hop)?;
     let udp = ip.skip_variable::<64>(hop.ip_header_len.into());
     redirect_udp::<S>(udp, hop, received, sent, partial)
-}
-
-/// The same for an untagged datagram in IPv4 with a whole checksum, as nearly all are: bounds are checked once.
-/// `None`: it is another, and nothing has changed.
-#[inline]
-fn plain(frame: &mut FrameMut<'_>, hop: &NextHop) -> Option<()> {
-    let mut head = frame.head_mut::<PLAIN_LEN>()?;
-    let (ip, received, sent) = ipv4(head.words::<22, 6>(), hop);
-    let [old_port, len, field] = head.words::<36, 3>();
-    let pseudo = pseudo_header(received, len.to_ne_bytes());
-    let field = field.to_ne_bytes();
-    if field == NO_CHECKSUM || field == pseudo.fold() {
-        return None;
-    }
-    let port = hop.port_be;
-    let checksum = checksum::increment(field, received.words([old_port]), sent.words([port]));
-    let [header @ .., _, _] = hop.header;
-    head.write::<0, 7>(header);
-    head.write::<22, 6>(ip);
-    head.write::<36, 3>([port, len, u16::from_ne_bytes(not_none(checksum))]);
-    Some(())
 }
 
 /// What a packet's checksums are yet to take up: ones' complement sums, to be added.
@@ -126,9 +101,13 @@ fn redirect_ipv4(ip: &mut FrameMut<'_>, hop: &NextHop) -> Option<(Sum, Sum)> {
     Some((received, sent))
 }
 
-/// An IPv4 header from the TTL on: what becomes of it, and what the addresses add to a checksum, before and after.
+/// An IPv4 header from the TTL on, which is above 0: what becomes of it, and what the addresses add to a checksum,
+/// before and after.
 #[inline]
-fn ipv4([ttl, checksum, s0, s1, d0, d1]: [u16; 6], hop: &NextHop) -> ([u16; 6], Sum, Sum) {
+pub(crate) fn ipv4(
+    [ttl, checksum, s0, s1, d0, d1]: [u16; 6],
+    hop: &NextHop,
+) -> ([u16; 6], Sum, Sum) {
     let received = Sum::default().words([s0, s1, d0, d1]);
     let [s0, s1] = if hop.rewrites_source == 0 {
         [s0, s1]
@@ -137,16 +116,13 @@ fn ipv4([ttl, checksum, s0, s1, d0, d1]: [u16; 6], hop: &NextHop) -> ([u16; 6], 
     };
     let [d0, d1] = last(hop.destination);
     let sent = Sum::default().words([s0, s1, d0, d1]);
-    let [before, protocol] = ttl.to_ne_bytes();
-    let after = u16::from_ne_bytes([before.saturating_sub(1), protocol]);
-    let checksum = checksum::increment(
-        checksum.to_ne_bytes(),
-        received.words([ttl]),
-        sent.words([after]),
-    );
-    let checksum = u16::from_ne_bytes(checksum);
-    ([after, checksum, s0, s1, d0, d1], received, sent)
+    let checksum = checksum::increment(checksum.to_ne_bytes(), received.words([ONE_HOP]), sent);
+    let (ttl, checksum) = (ttl.wrapping_sub(ONE_HOP), u16::from_ne_bytes(checksum));
+    ([ttl, checksum, s0, s1, d0, d1], received, sent)
 }
+
+/// Of a word that begins with a TTL, what a hop takes off.
+const ONE_HOP: u16 = u16::from_ne_bytes([1, 0]);
 
 /// Returns what the addresses add to a checksum, before and after.
 #[inline]
@@ -205,11 +181,11 @@ fn redirect_udp<S: Sums>(
 }
 
 /// In the checksum field: the sender made none.
-const NO_CHECKSUM: [u8; 2] = [0, 0];
+pub(crate) const NO_CHECKSUM: [u8; 2] = [0, 0];
 
 /// What stands for this checksum in a field.
 #[inline]
-const fn not_none(checksum: [u8; 2]) -> [u8; 2] {
+pub(crate) const fn not_none(checksum: [u8; 2]) -> [u8; 2] {
     match checksum {
         NO_CHECKSUM => [0xff, 0xff],
         other => other,

@@ -135,7 +135,8 @@ fn forward(ctx: &TcContext, flow: &Flow, size: Size, bind: Bind) -> Option<i32> 
     } = bind;
     // What the driver recorded is one more than the queue's number.
     let queue = field!(ctx, queue_mapping).saturating_sub(1);
-    let turn = Turn::begin(listener, queue, size)?;
+    let turn = Turn::of(listener)?;
+    turn.count_received(queue, size);
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let place = turn::place(policy, flow, frame);

@@ -17,13 +17,17 @@ use crate::{COUNTS, FORWARDED, TURNS};
 pub(crate) struct Turn(*mut ListenerCounts);
 
 impl Turn {
-    /// Counts a packet of a listener as received by RX queue `queue`.
+    /// Of a listener.
     #[inline]
-    pub(crate) fn begin(listener: u32, queue: u32, size: Size) -> Option<Self> {
-        let counts = COUNTS.get_ptr_mut(listener)?;
+    pub(crate) fn of(listener: u32) -> Option<Self> {
+        COUNTS.get_ptr_mut(listener).map(Self)
+    }
+
+    /// Counts a packet as received by RX queue `queue`.
+    #[inline]
+    pub(crate) fn count_received(&self, queue: u32, size: Size) {
         // SAFETY: the entry of this CPU, on which no other program that counts interrupts this one.
-        unsafe { (*counts).count_received(queue, size) };
-        Some(Self(counts))
+        unsafe { (*self.0).count_received(queue, size) };
     }
 
     /// The next hop whose turn it is, for a packet; or that at `place`, if one is given.
@@ -46,29 +50,40 @@ impl Turn {
         }
     }
 
-    /// Past the last turn, also where the cycle has become shorter, the first one follows.
     #[inline]
     fn choose(&self, listener: u32) -> Option<&'static NextHop> {
+        let (place, hop) = self.peek(listener)?;
+        self.take(place);
+        Some(hop)
+    }
+
+    /// Whose turn it is, and its place. Past the last turn, also where the cycle has become shorter, the first
+    /// one follows.
+    #[inline]
+    pub(crate) fn peek(&self, listener: u32) -> Option<(u32, &'static NextHop)> {
         let turns = TURNS.get(listener)?;
-        // SAFETY: as in `begin`.
-        let cursor = unsafe { &raw mut (*self.0).cursor };
-        // SAFETY: as in `begin`.
-        let place = unsafe { cursor.read() };
+        // SAFETY: as in `count_received`.
+        let place = unsafe { (*self.0).cursor };
         let (place, hop) = match turns.get(place) {
             Some(hop) => (place, hop),
             None => (0, turns.get(0)?),
         };
         let hop: *const NextHop = ptr::from_ref(hop).cast();
-        // SAFETY: as in `begin`.
-        unsafe { cursor.write(place + 1) };
         // SAFETY: user space puts whole next hops there, and replaces the array, not what is in it.
-        Some(unsafe { &*hop })
+        Some((place, unsafe { &*hop }))
+    }
+
+    /// Goes on to the turn after that at `place`.
+    #[inline]
+    pub(crate) fn take(&self, place: u32) {
+        // SAFETY: as in `count_received`.
+        unsafe { (*self.0).cursor = place + 1 };
     }
 
     /// Counts the packet as one that went nowhere.
     #[inline]
     pub(crate) fn count_drop(&self, reason: DropReason, size: Size) {
-        // SAFETY: as in `begin`.
+        // SAFETY: as in `count_received`.
         unsafe { (*self.0).count_drop(reason, size) };
     }
 }

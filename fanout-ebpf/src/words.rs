@@ -30,9 +30,9 @@ pub const fn bytes<const N: usize>(words: &[u16]) -> [u8; N] {
     bytes
 }
 
-/// A MAC address as a number: its bytes as they lie in memory, before two zeros.
+/// Three words as a number, a MAC address say: its bytes as they lie in memory, before two zeros.
 #[must_use]
 #[inline]
-pub const fn mac([a, b, c]: [u16; 3]) -> u64 {
+pub const fn number([a, b, c]: [u16; 3]) -> u64 {
     (a.to_le() as u64 | (b.to_le() as u64) << 16 | (c.to_le() as u64) << 32).to_le()
 }

@@ -17,13 +17,14 @@ use fanout_ebpf::{
     checksum::Sum,
     frame::{Frame, FrameMut},
     parse::{Flow, parse},
+    plain::Plain,
     rewrite::{self, Partial, Sums},
     size::Size,
 };
 
 use crate::{
     XSKS,
-    binds::Found,
+    binds::{Found, LastPlain},
     turn::{self, Turn},
 };
 
@@ -33,7 +34,46 @@ use crate::{
     reason = "what the macro calls it with"
 )]
 fn fanout_xdp(ctx: XdpContext) -> u32 {
-    decide(&ctx).unwrap_or(XDP_PASS)
+    plain(&ctx).or_else(|| decide(&ctx)).unwrap_or(XDP_PASS)
+}
+
+/// The short way of [`Plain`] datagrams of the listener that had the last one. `None`: it is another packet, or one
+/// that takes another way, and nothing has changed.
+#[inline]
+fn plain(ctx: &XdpContext) -> Option<u32> {
+    let last = LastPlain::get()?;
+    // SAFETY: the kernel keeps `data` to `data_end` readable and writable while the program runs, for it alone.
+    let frame = unsafe { FrameMut::new(ctx.data() as *mut u8, ctx.data_end() as *mut u8) };
+    let datagram = Plain::of(frame)?;
+    let bind = last.bind_of(&datagram)?;
+    match bind.way {
+        Way::AfXdp => to_socket(ctx),
+        _ => forward_plain(ctx, datagram, bind.listener),
+    }
+}
+
+/// Sends it to the next hop whose turn it is, by Ethernet without a tag.
+#[inline]
+fn forward_plain(ctx: &XdpContext, datagram: Plain<'_>, listener: u32) -> Option<u32> {
+    let size = Size::one(datagram.ip_len);
+    let turn = Turn::of(listener)?;
+    let (place, hop) = turn.peek(listener)?;
+    let is_ethernet = matches!(hop.egress, Egress::SameInterface | Egress::OtherInterface);
+    if !is_ethernet || hop.header_len != 14 || size.largest > hop.mtu as usize {
+        return None;
+    }
+    datagram.redirect(hop)?;
+    turn.count_received(ctx.rx_queue_index(), size);
+    turn.take(place);
+    turn::count_forwarded(hop, size);
+    Some(action(hop))
+}
+
+/// Hands the packet to the AF_XDP socket of its RX queue, if there is one.
+#[inline]
+fn to_socket(ctx: &XdpContext) -> Option<u32> {
+    XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS))
+        .ok()
 }
 
 /// The action for a packet. `None`: it is not a listener's, or not for this program.
@@ -47,9 +87,9 @@ fn decide(ctx: &XdpContext) -> Option<u32> {
         (Way::Tc, _) => return None,
         (_, Some(reason)) => reason,
         (Way::Xdp, None) => return forward(ctx, &flow, &found),
-        (Way::AfXdp, None) => match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
-            Ok(action) => return Some(action),
-            Err(_) => PassReason::NoSocket,
+        (Way::AfXdp, None) => match to_socket(ctx) {
+            Some(action) => return Some(action),
+            None => PassReason::NoSocket,
         },
     };
     found.count_passed(reason);
@@ -63,7 +103,8 @@ fn forward(ctx: &XdpContext, flow: &Flow, found: &Found) -> Option<u32> {
         listener, policy, ..
     } = found.bind;
     let size = Size::one(flow.ip_len);
-    let turn = Turn::begin(listener, ctx.rx_queue_index(), size)?;
+    let turn = Turn::of(listener)?;
+    turn.count_received(ctx.rx_queue_index(), size);
     // SAFETY: the kernel keeps `data` to `data_end` readable while the program runs.
     let frame = unsafe { Frame::new(ctx.data() as *const u8, ctx.data_end() as *const u8) };
     let sent = turn
@@ -83,7 +124,14 @@ fn send(
     hop: &NextHop,
 ) -> Result<u32, DropReason> {
     rewrite(ctx, flow, interface, hop).ok_or(DropReason::SendFailed)?;
-    let action = match hop.egress {
+    turn::count_forwarded(hop, Size::one(flow.ip_len));
+    Ok(action(hop))
+}
+
+/// The action for a datagram that has become `hop`'s.
+#[inline]
+fn action(hop: &NextHop) -> u32 {
+    match hop.egress {
         Egress::SameInterface => XDP_TX,
         Egress::Local => XDP_PASS,
         // Not by a device map: up to Linux 5.14 no program that has one runs in skb mode. If the interface has
@@ -93,9 +141,7 @@ fn send(
             unsafe { bpf_redirect(hop.ifindex, 0) };
             XDP_REDIRECT
         }
-    };
-    turn::count_forwarded(hop, Size::one(flow.ip_len));
-    Ok(action)
+    }
 }
 
 /// Makes the frame the one that leaves.

@@ -14,7 +14,7 @@ use fanout_ebpf::{
     abi::{Bind, BindKey, DropReason, Egress, NextHop, PassReason, Policy, Way},
     frame,
     parse::parse,
-    words::{self, words},
+    words::{number, words},
 };
 
 use crate::{
@@ -114,7 +114,7 @@ fn expected(frame: &[u8], own: [u8; 6], binds: &[(BindKey, Bind)]) -> Option<(u3
         find(&|key| place(key) == place(&exact)).or_else(|| find(&|key| place(key) == place(&any)))
     };
     let bind = hit.or_else(other)?;
-    let reason = if flow.mac != words::mac(words(&own)) {
+    let reason = if flow.mac != number(words(&own)) {
         PassReason::OtherMac
     } else if hit.is_none() {
         PassReason::OtherVlan

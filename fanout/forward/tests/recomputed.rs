@@ -6,6 +6,8 @@ use fanout_ebpf::{
     abi::{self, mapped},
     checksum::Sum,
     frame::{Frame, FrameMut},
+    parse::ETHERNET_LEN,
+    plain::Plain,
     rewrite::{Partial, Sums, redirect},
     words::words,
 };
@@ -155,6 +157,41 @@ fn rewriting_in_the_kernel_equals_making_anew() {
             );
         }
     }
+}
+
+/// What the XDP program does with those of them that are plain.
+#[test]
+fn rewriting_plain_datagrams_equals_making_anew() {
+    let mut rewritten = 0;
+    for Case {
+        received,
+        expected,
+        next_hop,
+    } in cases()
+    {
+        let hop = in_kernel(&next_hop);
+        let mut frame = received.to_bytes();
+        let Some(plain) = Plain::of(FrameMut::from(&mut frame[..])) else {
+            let is_tagged = received.vlan.is_some();
+            assert!(is_tagged || received.source.is_ipv6(), "{received:?}");
+            continue;
+        };
+        if usize::from(hop.header_len) != ETHERNET_LEN {
+            continue;
+        }
+        if plain.redirect(&hop).is_some() {
+            rewritten += 1;
+            assert_eq!(
+                frame,
+                expected.to_bytes(),
+                "{received:?} became not {expected:?}"
+            );
+        } else {
+            assert_ne!(received.checksum, Checksum::Right, "{received:?}");
+            assert_eq!(frame, received.to_bytes());
+        }
+    }
+    assert!(rewritten > PACKETS / 50);
 }
 
 /// The same next hop as the eBPF programs get it.
