@@ -1,6 +1,8 @@
 //! Who is measured. One more is one more line of [`ALL`].
 
-use std::env;
+use std::{env, panic::resume_unwind, thread};
+
+use fanout::sys::process::pin_to_cpu;
 
 use super::{
     bpf::{Attached, Kind, Program},
@@ -170,11 +172,17 @@ fn af_xdp(network: &Network, busy_poll: &str) -> Box<dyn Running> {
     fanout(network, &interface, "af_xdp")
 }
 
-/// By the config's `[interface]` section and its listener's mode.
+/// By the config's `[interface]` section and its listener's mode. It may use no CPU but [`CPU`], as whoever starts it
+/// may not: else userspace has another worker beside the generator, which may be the one that gets the flow.
 fn fanout(network: &Network, interface: &str, mode: &str) -> Box<dyn Running> {
     let listener = network.topology.config(Family::V4);
     let config = format!("{interface}{listener}mode = {mode}\n");
-    Box::new(Fanout::start(&network.topology.host, &config))
+    let start = || {
+        pin_to_cpu(CPU).expect("CPU 1");
+        Fanout::start(&network.topology.host, &config)
+    };
+    let started = thread::scope(|scope| scope.spawn(start).join());
+    Box::new(started.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
 /// One that the kernel runs: it goes with the network.
