@@ -146,6 +146,7 @@ fn wanted(config: &Config, name: &str) -> Wanted {
         mtu: settings.mtu,
         channels: settings.channels,
         tags: listeners().any(|listener| listener.vlan.is_some()),
+        families: [false, true].map(|ipv6| listeners().any(|listener| listener.is_ipv6() == ipv6)),
     }
 }
 
@@ -246,9 +247,8 @@ fn addresses(listener: &Listener, target: &Target) -> (Vec<SocketAddr>, Option<N
         Target::Address(address) => return (vec![*address], None),
         Target::Name { host, port } => (host, *port),
     };
-    let ipv6 = listener.binds.iter().any(SocketAddr::is_ipv6);
     let found: Result<Vec<IpAddr>, String> = match CString::new(host.as_str()) {
-        Ok(name) => sys::names::look_up(&name, ipv6).map_err(|why| why.to_string()),
+        Ok(name) => sys::names::look_up(&name, listener.is_ipv6()).map_err(|why| why.to_string()),
         Err(why) => Err(why.to_string()),
     };
     let name = Name {

@@ -51,8 +51,8 @@ pub struct Interface {
     pub gro_hw: Option<Offload>,
     /// Whether it takes VLAN tags out of frames (`rxvlan`).
     pub rx_vlan: Option<Offload>,
-    /// Whether the ports of UDP over IPv4 choose the queue; `None`: the driver does not say.
-    pub hashes_ports: Option<bool>,
+    /// Whether the ports of UDP choose the queue, over IPv4 and over IPv6; `None`: the driver does not say.
+    pub hashes_ports: [Option<bool>; 2],
     /// What it can do with XDP; `None`: the kernel does not say.
     pub features: Option<Features>,
     /// The XDP programs on it.
@@ -76,6 +76,8 @@ pub struct Wanted {
     pub channels: Option<u32>,
     /// Whether a listener wants a tag.
     pub tags: bool,
+    /// Whether a listener takes datagrams over IPv4, and over IPv6.
+    pub families: [bool; 2],
 }
 
 /// What kind of virtual interface it is.
@@ -150,7 +152,7 @@ impl Interface {
             lro,
             gro_hw,
             rx_vlan,
-            hashes_ports: ethtool::hashes_udp_ports(name).ok(),
+            hashes_ports: [false, true].map(|ipv6| ethtool::hashes_udp_ports(name, ipv6).ok()),
             features: Features::of(link.index).ok(),
             master,
             driver,

@@ -188,15 +188,31 @@ fn rss(interface: &Interface) -> Option<Verdict> {
     if queues < 2 {
         return None;
     }
-    Some(if interface.hashes_ports? {
+    let flows = ["udp4", "udp6"].into_iter();
+    let facts = interface
+        .wanted
+        .families
+        .into_iter()
+        .zip(interface.hashes_ports);
+    let known: Vec<_> = flows
+        .zip(facts)
+        .filter_map(|(flow, (wanted, hashes))| Some((flow, hashes.filter(|_| wanted)?)))
+        .collect();
+    let lacking: Vec<_> = known
+        .iter()
+        .filter(|(_, hashes_ports)| !hashes_ports)
+        .map(|(flow, _)| format!("ethtool -N {} rx-flow-hash {flow} sdfn", interface.name))
+        .collect();
+    Some(if known.is_empty() {
+        return None;
+    } else if lacking.is_empty() {
         Verdict::ok(format!("UDP ports choose among the {queues} RX queues"))
     } else {
         let meaning = format!(
             "only UDP addresses choose among the {queues} RX queues: all of one sender's datagrams \
              for an address come by the same one"
         );
-        let name = &interface.name;
-        Verdict::warn(meaning).run(format!("ethtool -N {name} rx-flow-hash udp4 sdfn"))
+        Verdict::warn(meaning).run(lacking.join(" && "))
     })
 }
 

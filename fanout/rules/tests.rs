@@ -332,16 +332,22 @@ fn links_queues_and_tags() {
         ..fine.clone()
     };
     assert_eq!(outcome(&unplugged, "link"), nothing(FAIL));
-    let mend = "ethtool -N ens5 rx-flow-hash udp4 sdfn".to_owned();
-    for (hashes_ports, expected) in [
-        (Some(false), (WARN, mend)),
-        (Some(true), nothing(OK)),
-        (None, nothing(None)),
+    let [udp4, udp6] =
+        ["udp4", "udp6"].map(|flow| format!("ethtool -N ens5 rx-flow-hash {flow} sdfn"));
+    let both = format!("{udp4} && {udp6}");
+    for (families, hashes_ports, expected) in [
+        ([true, false], [Some(false); 2], (WARN, udp4.clone())),
+        ([false, true], [Some(false); 2], (WARN, udp6)),
+        ([true, true], [Some(false); 2], (WARN, both)),
+        ([true, true], [Some(false), Some(true)], (WARN, udp4)),
+        ([true, false], [Some(true), Some(false)], nothing(OK)),
+        ([true, true], [None; 2], nothing(None)),
     ] {
-        let interface = Interface {
+        let mut interface = Interface {
             hashes_ports,
             ..fine.clone()
         };
+        interface.wanted.families = families;
         assert_eq!(outcome(&interface, "rss"), expected);
     }
     let mut tagged = Interface {

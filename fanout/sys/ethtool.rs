@@ -132,17 +132,18 @@ const _: () = assert!(size_of::<RxFlowHash>() == 192);
 // SAFETY: the struct of this command.
 unsafe impl Command for RxFlowHash {}
 
-/// Whether the ports of UDP over IPv4 have a say in which queue a datagram comes by.
+/// Whether the ports of UDP over IPv4 have a say in which queue a datagram comes by, or of UDP over IPv6.
 ///
 /// # Errors
 /// `EOPNOTSUPP` if the driver does not say.
-pub fn hashes_udp_ports(interface: &str) -> io::Result<bool> {
+pub fn hashes_udp_ports(interface: &str, ipv6: bool) -> io::Result<bool> {
     const UDP_V4_FLOW: u32 = 0x02;
+    const UDP_V6_FLOW: u32 = 0x06;
     /// `RXH_L4_B_0_1` and `RXH_L4_B_2_3`.
     const PORTS: u64 = 1 << 6 | 1 << 7;
     let mut hash = RxFlowHash {
         cmd: ETHTOOL_GRXFH,
-        flow_type: UDP_V4_FLOW,
+        flow_type: if ipv6 { UDP_V6_FLOW } else { UDP_V4_FLOW },
         data: 0,
         rest: [0; 22],
     };
