@@ -30,9 +30,9 @@ pub struct Metrics {
 pub struct Exporter {
     /// It.
     pub process: Process,
-    /// The folder that its textfile collector reads; `None`: it reads none.
-    pub folder: Option<String>,
-    /// Whether that is the metrics file's.
+    /// The folders that its textfile collector reads, which may be patterns.
+    pub folders: Vec<String>,
+    /// Whether the metrics file's is one of them.
     pub reads_ours: bool,
 }
 
@@ -63,37 +63,48 @@ impl Metrics {
 
 impl Exporter {
     fn read(process: Process, ours: &Path) -> Self {
-        let folder = folder(&process.command_line());
-        let reads_ours = folder.as_ref().is_some_and(|folder| {
-            let theirs = process.path(folder);
-            match (fs::metadata(theirs), fs::metadata(ours)) {
+        let folders = folders(&process.command_line());
+        let is_ours =
+            |folder: &String| match (fs::metadata(process.path(folder)), fs::metadata(ours)) {
                 (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
-                _ => Path::new(folder) == ours,
-            }
-        });
+                _ => matches(folder, ours),
+            };
         Self {
+            reads_ours: folders.iter().any(is_ours),
+            folders,
             process,
-            folder,
-            reads_ours,
         }
     }
 }
 
-/// Which folder a node_exporter with this command line reads.
-fn folder(command_line: &[String]) -> Option<String> {
+/// Whether `folder` is one of those that a pattern stands for.
+fn matches(pattern: &str, folder: &Path) -> bool {
+    let pattern = CString::new(pattern);
+    let folder = CString::new(folder.as_os_str().as_bytes());
+    let both = pattern.ok().zip(folder.ok());
+    both.is_some_and(|(pattern, folder)| sys::process::matches(&pattern, &folder))
+}
+
+/// Which folders a node_exporter with this command line reads: as many as it is given.
+fn folders(command_line: &[String]) -> Vec<String> {
     const OPTION: &str = "--collector.textfile.directory";
+    let mut folders = Vec::new();
     let mut words = command_line.iter();
-    let program = words.next()?;
+    let Some(program) = words.next() else {
+        return folders;
+    };
     while let Some(word) = words.next() {
         match word.strip_prefix(OPTION) {
-            Some("") => return words.next().cloned(),
-            Some(value) if value.starts_with('=') => return Some(value[1..].to_owned()),
-            _ => {}
+            Some("") => folders.extend(words.next().cloned()),
+            Some(value) => folders.extend(value.strip_prefix('=').map(ToOwned::to_owned)),
+            None => {}
         }
     }
     // Debian's has a default.
-    let debians = program.ends_with("prometheus-node-exporter");
-    debians.then(|| "/var/lib/prometheus/node-exporter".to_owned())
+    if folders.is_empty() && program.ends_with("prometheus-node-exporter") {
+        folders.push("/var/lib/prometheus/node-exporter".to_owned());
+    }
+    folders
 }
 
 #[cfg(test)]
@@ -101,27 +112,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_of_a_node_exporter() {
-        let folder = |line: &str| {
-            let words: Vec<_> = line.split(' ').map(ToOwned::to_owned).collect();
-            folder(&words)
-        };
+    fn the_folders_of_a_node_exporter() {
+        assert!(matches("/d/*", Path::new("/d/fanout")));
+        assert!(!matches("/d/*", Path::new("/d/fanout/deeper")));
         for (line, expected) in [
             (
                 "/bin/node_exporter --collector.textfile.directory=/a/b",
-                Some("/a/b"),
+                &["/a/b"][..],
             ),
             (
-                "node_exporter --collector.textfile.directory /c --x",
-                Some("/c"),
+                "node_exporter --collector.textfile.directory /c --x --collector.textfile.directory=/d/*",
+                &["/c", "/d/*"],
             ),
-            ("node_exporter --collector.textfile", None),
+            ("node_exporter --collector.textfile", &[]),
             (
                 "/usr/bin/prometheus-node-exporter",
-                Some("/var/lib/prometheus/node-exporter"),
+                &["/var/lib/prometheus/node-exporter"],
             ),
         ] {
-            assert_eq!(folder(line).as_deref(), expected, "{line}");
+            let words: Vec<_> = line.split(' ').map(ToOwned::to_owned).collect();
+            assert_eq!(folders(&words), expected, "{line}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     config::{Mode, Source},
     facts::{
         downstream::{Downstream, Name},
-        metrics::Metrics,
+        metrics::{Exporter, Metrics},
         port::Port,
     },
     neighbor::{Neighbor, Path, Unreachable},
@@ -231,15 +231,23 @@ fn node_exporter(metrics: &Metrics) -> Option<Verdict> {
     Some(match metrics.exporters.first() {
         None => Verdict::warn("no node_exporter runs here: nobody reads the metrics")
             .run("systemctl start prometheus-node-exporter"),
-        Some(exporter) => match &exporter.folder {
-            Some(theirs) => {
-                Verdict::warn(format!("{} reads {theirs}, not {ours}", exporter.process))
-                    .set(format!("metrics_file = {theirs}/fanout.prom"))
+        Some(Exporter {
+            process, folders, ..
+        }) if folders.is_empty() => Verdict::warn(format!(
+            "{process} reads no files: it takes --collector.textfile.directory={ours}"
+        )),
+        Some(Exporter {
+            process, folders, ..
+        }) => {
+            let theirs = folders.join(" and ");
+            let verdict = Verdict::warn(format!("{process} reads {theirs}, not {ours}"));
+            match folders
+                .iter()
+                .find(|folder| !folder.contains(['*', '?', '[']))
+            {
+                Some(folder) => verdict.set(format!("metrics_file = {folder}/fanout.prom")),
+                None => verdict,
             }
-            None => Verdict::warn(format!(
-                "{} reads no files: it takes --collector.textfile.directory={ours}",
-                exporter.process
-            )),
-        },
+        }
     })
 }

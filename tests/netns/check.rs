@@ -496,13 +496,21 @@ fn open_files() {
     assert_eq!(host.finds("open-files").level, "ok");
 }
 
-/// A process of that name, with that option, is all that there is to see.
+/// A process of that name, with that option as often as it likes, is all that there is to see.
 fn node_exporter() {
     let network = k3s();
     let host = Host::new(&network.host, &network.config(Family::V4));
     let ours = host.folder.path("").display().to_string();
-    for (folder, level) in [(ours.trim_end_matches('/'), "ok"), ("/nowhere", "warn")] {
-        let exporter = Impostor::node_exporter(&host.folder, folder);
+    let ours = ours.trim_end_matches('/');
+    let siblings = format!("{}*", &ours[..ours.len() - 1]);
+    for (folders, level) in [
+        (&[ours][..], "ok"),
+        (&["/nowhere", ours], "ok"),
+        (&[&siblings], "ok"),
+        (&["/nowhere"], "warn"),
+        (&[], "warn"),
+    ] {
+        let exporter = Impostor::node_exporter(&host.folder, folders);
         let finding = host.finds("node_exporter");
         assert_eq!(finding.level, level, "{finding:?}");
         assert!(

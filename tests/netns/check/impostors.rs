@@ -50,14 +50,18 @@ impl Impostor {
         Self(command.spawn().expect("sleep"))
     }
 
-    /// Has the name and the option of a node_exporter that reads `folder`.
-    pub fn node_exporter(home: &Folder, folder: &str) -> Self {
+    /// Has the name and the options of a node_exporter that reads `folders`.
+    pub fn node_exporter(home: &Folder, folders: &[&str]) -> Self {
         let script = home.path("node_exporter");
         fs::write(&script, "#!/bin/sh\nread line\n").expect("a script");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod");
         let mut command = Command::new(script);
         command
-            .arg(format!("--collector.textfile.directory={folder}"))
+            .args(
+                folders
+                    .iter()
+                    .map(|folder| format!("--collector.textfile.directory={folder}")),
+            )
             .stdin(Stdio::piped());
         Self(command.spawn().expect("a process"))
     }
