@@ -140,6 +140,7 @@ fn wanted(config: &Config, name: &str) -> Wanted {
     let has = |mode| listeners().any(|listener| listener.mode == mode);
     let needs_xdp = has(Mode::AfXdp) || has(Mode::Xdp);
     Wanted {
+        program: needs_xdp || has(Mode::TcEbpf),
         xdp: needs_xdp.then_some(settings.xdp),
         sends: has(Mode::Xdp),
         zero_copy: has(Mode::AfXdp).then_some(settings.zero_copy),

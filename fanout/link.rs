@@ -43,18 +43,44 @@ pub struct Link {
     pub name: String,
     /// Its MAC address, zero if it has none.
     pub mac: [u8; 6],
-    /// Whether its frames have an Ethernet header, and others are found by ARP or neighbour discovery.
+    /// Whether its frames have an Ethernet header.
+    pub ethernet: bool,
+    /// The same, and others are found by ARP or neighbour discovery.
     pub neighbors: bool,
     /// Largest IP packet it sends, in bytes.
     pub mtu: u32,
-    /// Whether it is set up, has a carrier, and is operational (RFC 2863).
-    pub up: bool,
+    /// Whether packets can come and go.
+    pub state: State,
     /// The interface it tags frames for, if it is a VLAN device.
     pub vlan: Option<Vlan>,
     /// Whether it is one end of a veth pair.
     pub veth: bool,
     /// RX queues that the driver allocated; it may use fewer.
     pub allocated_rx_queues: u32,
+}
+
+/// Whether packets can come by an interface, and go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It is not set up.
+    #[default]
+    Down,
+    /// It is, but has no carrier, or is not operational (RFC 2863).
+    NoCarrier,
+    /// They can.
+    Up,
+}
+
+impl From<LinkFlags> for State {
+    fn from(flags: LinkFlags) -> Self {
+        if !flags.contains(LinkFlags::Up) {
+            Self::Down
+        } else if flags.contains(LinkFlags::LowerUp | LinkFlags::Running) {
+            Self::Up
+        } else {
+            Self::NoCarrier
+        }
+    }
 }
 
 /// What a VLAN device stands for.
@@ -124,14 +150,16 @@ impl From<&LinkMessage> for Link {
             index: IfIndex(header.index),
             name: String::new(),
             mac: [0; 6],
+            ethernet: matches!(
+                header.link_layer_type,
+                LinkLayerType::Ether | LinkLayerType::Loopback
+            ),
             neighbors: header.link_layer_type == LinkLayerType::Ether
                 && !header
                     .flags
                     .intersects(LinkFlags::Noarp | LinkFlags::Loopback),
             mtu: 0,
-            up: header
-                .flags
-                .contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running),
+            state: State::from(header.flags),
             vlan: None,
             veth: false,
             allocated_rx_queues: 1,

@@ -17,7 +17,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    link::{IfIndex, Link, Links, Losses},
+    link::{IfIndex, Link, Links, Losses, State},
     netlink::{Connection, Message, Refusal},
 };
 
@@ -56,6 +56,8 @@ pub enum Unreachable {
     NoRoute(String),
     /// The route's interface is down, or gone.
     LinkDown(String),
+    /// It is set up, and has no carrier.
+    NoCarrier(String),
     /// The next hop, on this interface, has not answered (yet).
     NoNeighbor(IpAddr, String),
 }
@@ -65,6 +67,7 @@ impl fmt::Display for Unreachable {
         match self {
             Self::NoRoute(words) => write!(f, "no route: {words}"),
             Self::LinkDown(name) => write!(f, "interface {name} is down"),
+            Self::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
             Self::NoNeighbor(next_hop, name) => write!(f, "{next_hop} does not answer on {name}"),
         }
     }
@@ -239,10 +242,13 @@ fn usable<'a>(
         .as_ref()
         .map_err(|words| Unreachable::NoRoute(words.clone()))?;
     let IfIndex(number) = route.interface;
-    match links.by_index(route.interface) {
-        Some(link) if link.up => Ok((link, route)),
-        Some(link) => Err(Unreachable::LinkDown(link.name.clone())),
-        None => Err(Unreachable::LinkDown(format!("number {number}"))),
+    let Some(link) = links.by_index(route.interface) else {
+        return Err(Unreachable::LinkDown(format!("number {number}")));
+    };
+    match link.state {
+        State::Up => Ok((link, route)),
+        State::NoCarrier => Err(Unreachable::NoCarrier(link.name.clone())),
+        State::Down => Err(Unreachable::LinkDown(link.name.clone())),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn choose(path: &Path, source: Source) -> Result<Way, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{IfIndex, Link};
+    use crate::link::{IfIndex, Link, State};
 
     fn path(to: &str) -> Path {
         Path {
@@ -39,9 +39,10 @@ mod tests {
                 index: IfIndex(3),
                 name: "ens6".to_owned(),
                 mac: [2, 0, 0, 0, 0, 3],
+                ethernet: true,
                 neighbors: true,
                 mtu: 1500,
-                up: true,
+                state: State::Up,
                 vlan: None,
                 veth: false,
                 allocated_rx_queues: 1,

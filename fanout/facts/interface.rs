@@ -3,12 +3,11 @@
 use std::fmt;
 
 use aya::{programs::loaded_programs, util::nr_cpus};
-use netlink_packet_route::link::LinkFlags;
 
 use super::process::Process;
 use crate::{
     config,
-    link::{self, IfIndex, Link, LinkMessage},
+    link::{self, IfIndex, Link, LinkMessage, State},
     netlink::{Attributes, Connection, Refusal, attributes, text_in, u32_in},
     sys::ethtool::{self, Channels, Offload},
     xdp_features::Features,
@@ -33,10 +32,10 @@ pub struct Interface {
     pub version: String,
     /// What kind of virtual interface it is, if it is one.
     pub kind: Kind,
-    /// Whether it is set up.
-    pub set_up: bool,
-    /// Whether it has a carrier and is operational.
-    pub carries: bool,
+    /// Whether its packets have no Ethernet header.
+    pub bare: bool,
+    /// Whether packets can come and go.
+    pub state: State,
     /// Largest IP packet it sends, in bytes.
     pub mtu: u32,
     /// Its channels, if it has such.
@@ -64,7 +63,9 @@ pub struct Interface {
 /// What the config wants of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// `xdp`; `None`: there is no program to attach.
+    /// Whether there is a program to attach, XDP's or TC's.
+    pub program: bool,
+    /// `xdp`; `None`: there is no XDP program to attach.
     pub xdp: Option<config::Xdp>,
     /// Whether the program also sends, natively.
     pub sends: bool,
@@ -140,8 +141,8 @@ impl Interface {
         Ok(Self {
             kind: kind(connection, &message),
             programs: programs(&message).map(Program::read).collect(),
-            set_up: message.header.flags.contains(LinkFlags::Up),
-            carries: link.up,
+            bare: !link.ethernet,
+            state: link.state,
             mtu: link.mtu,
             channels: ethtool::channels(name).ok(),
             rx_queues: link::rx_queues(link).unwrap_or(1),

@@ -4,7 +4,12 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use super::*;
 use crate::{
-    config, health::Prober, link::Link, names::Names, neighbor::Unreachable, roster::Roster,
+    config,
+    health::Prober,
+    link::{Link, State},
+    names::Names,
+    neighbor::Unreachable,
+    roster::Roster,
 };
 
 const EGRESS: IfIndex = IfIndex(7);
@@ -14,9 +19,10 @@ fn link(index: u32) -> Link {
         index: IfIndex(index),
         name: format!("eth{index}"),
         mac: [2, 0, 0, 0, 0, 1],
+        ethernet: true,
         neighbors: true,
         mtu: 1500,
-        up: true,
+        state: State::Up,
         vlan: None,
         veth: false,
         allocated_rx_queues: 1,

@@ -47,9 +47,10 @@ fn an_ethernet_interface() {
         index: IfIndex(7),
         name: "eth0".to_owned(),
         mac: [2, 0, 0, 0, 0, 9],
+        ethernet: true,
         neighbors: true,
         mtu: 1500,
-        up: true,
+        state: State::Up,
         vlan: None,
         veth: true,
         allocated_rx_queues: 4,
@@ -60,23 +61,29 @@ fn an_ethernet_interface() {
 #[test]
 fn up_takes_an_operator_a_carrier_and_a_working_link() {
     let all = LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running;
-    for missing in [LinkFlags::Up, LinkFlags::LowerUp, LinkFlags::Running] {
+    for (missing, state) in [
+        (LinkFlags::Up, State::Down),
+        (LinkFlags::LowerUp, State::NoCarrier),
+        (LinkFlags::Running, State::NoCarrier),
+        (LinkFlags::empty(), State::Up),
+    ] {
         let link = Link::from(&message(LinkLayerType::Ether, all - missing, none()));
-        assert!(!link.up, "without {missing:?}");
+        assert_eq!(link.state, state, "without {missing:?}");
     }
 }
 
 #[test]
 fn neighbours_are_found_on_ethernet_with_arp_only() {
     let cases = [
-        (LinkLayerType::Ether, LinkFlags::empty(), true),
-        (LinkLayerType::Ether, LinkFlags::Noarp, false),
-        (LinkLayerType::Loopback, LinkFlags::Loopback, false),
-        (LinkLayerType::None, LinkFlags::Pointopoint, false),
+        (LinkLayerType::Ether, LinkFlags::empty(), [true, true]),
+        (LinkLayerType::Ether, LinkFlags::Noarp, [true, false]),
+        (LinkLayerType::Loopback, LinkFlags::Loopback, [true, false]),
+        (LinkLayerType::None, LinkFlags::Pointopoint, [false, false]),
     ];
     for (kind, flags, expected) in cases {
         let link = Link::from(&message(kind, flags, none()));
-        assert_eq!(link.neighbors, expected, "{kind:?} {flags:?}");
+        let found = [link.ethernet, link.neighbors];
+        assert_eq!(found, expected, "{kind:?} {flags:?}");
     }
 }
 

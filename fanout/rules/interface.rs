@@ -7,13 +7,18 @@ use crate::{
         interface::{Interface, Kind},
         process::Process,
     },
+    link::State,
 };
 
 /// The rules, in the order in which they are told.
-pub const RULES: [Rule<Interface>; 10] = [
+pub const RULES: [Rule<Interface>; 11] = [
     Rule {
         name: "driver",
         judge: what_it_is,
+    },
+    Rule {
+        name: "ethernet",
+        judge: ethernet,
     },
     Rule {
         name: "link",
@@ -80,14 +85,24 @@ fn what_it_is(interface: &Interface) -> Option<Verdict> {
     Some(Verdict::ok(meaning))
 }
 
+/// What a start says, too.
+pub const NO_ETHERNET: &str = "its packets have no Ethernet header (a tunnel, WireGuard, PPP), and fanout's programs would find nothing in them";
+
+fn ethernet(interface: &Interface) -> Option<Verdict> {
+    (interface.bare && interface.wanted.program)
+        .then(|| Verdict::fail(NO_ETHERNET).set("mode = userspace"))
+}
+
 fn link(interface: &Interface) -> Option<Verdict> {
     let name = &interface.name;
-    Some(if !interface.set_up {
-        Verdict::fail("it is down: nothing comes in").run(format!("ip link set dev {name} up"))
-    } else if !interface.carries {
-        Verdict::fail("it is set up, but has no carrier: the cable, the switch, or its other end")
-    } else {
-        Verdict::ok("up")
+    Some(match interface.state {
+        State::Down => {
+            Verdict::fail("it is down: nothing comes in").run(format!("ip link set dev {name} up"))
+        }
+        State::NoCarrier => Verdict::fail(
+            "it is set up, but has no carrier: the cable, the switch, or its other end",
+        ),
+        State::Up => Verdict::ok("up"),
     })
 }
 

@@ -142,6 +142,9 @@ fn route(downstream: &Downstream) -> Option<Verdict> {
             Verdict::fail(format!("{address}: the way is by {name}, which is down"))
                 .run(format!("ip link set dev {name} up"))
         }
+        Err(Unreachable::NoCarrier(name)) => Verdict::fail(format!(
+            "{address}: the way is by {name}, which has no carrier: the cable, the switch, or its other end"
+        )),
         Err(why) => {
             let device = ingress.map_or("...", |ingress| ingress.name.as_str());
             let meaning =

@@ -125,6 +125,9 @@ impl Native {
     fn judge(&self, interface: &Interface) -> Option<Verdict> {
         // In skb mode none of it matters.
         let wanted = interface.wanted.xdp.filter(|&xdp| xdp != Xdp::Skb)?;
+        if interface.bare {
+            return None;
+        }
         let (level, meaning, mend) = match (self.look)(interface)? {
             Ok(holds) => (Level::Ok, holds, None),
             Err(Broken {

@@ -13,7 +13,7 @@ use crate::{
         interface::{Interface, Kind, Peer, Program, Wanted},
         process::Process,
     },
-    link::{IfIndex, Link},
+    link::{IfIndex, Link, State},
     neighbor::{Neighbor, Path, Surveyed},
     sys::ethtool::{Channels, Offload},
     xdp_features::Features,
@@ -52,8 +52,7 @@ fn card(driver: &str, version: &str, mtu: u32, now: u32, max: u32) -> Interface 
         },
         driver: driver.to_owned(),
         version: version.to_owned(),
-        set_up: true,
-        carries: true,
+        state: State::Up,
         mtu,
         channels: combined(now, max),
         rx_queues: now,
@@ -321,17 +320,27 @@ fn links_queues_and_tags() {
     let fine = card("ice", "6.8.0", 1500, 4, 8);
     assert_eq!(outcome(&fine, "link").0, OK);
     let down = Interface {
-        set_up: false,
-        carries: false,
+        state: State::Down,
         ..fine.clone()
     };
     let mend = "ip link set dev ens5 up".to_owned();
     assert_eq!(outcome(&down, "link"), (FAIL, mend));
     let unplugged = Interface {
-        carries: false,
+        state: State::NoCarrier,
         ..fine.clone()
     };
     assert_eq!(outcome(&unplugged, "link"), nothing(FAIL));
+    let mut tunnel = Interface {
+        bare: true,
+        ..fine.clone()
+    };
+    assert_eq!(outcome(&tunnel, "ethernet"), nothing(None));
+    tunnel.wanted.program = true;
+    assert_eq!(
+        outcome(&tunnel, "ethernet"),
+        (FAIL, "mode = userspace".to_owned())
+    );
+    assert_eq!(outcome(&tunnel, "native-xdp"), nothing(None));
     let [udp4, udp6] =
         ["udp4", "udp6"].map(|flow| format!("ethtool -N ens5 rx-flow-hash {flow} sdfn"));
     let both = format!("{udp4} && {udp6}");
@@ -544,9 +553,10 @@ fn networks_that_check_sources() {
             index: IfIndex(2),
             name: egress.to_owned(),
             mac: [2, 0, 0, 0, 0, 2],
+            ethernet: true,
             neighbors: true,
             mtu: 9001,
-            up: true,
+            state: State::Up,
             vlan: None,
             veth: false,
             allocated_rx_queues: 1,

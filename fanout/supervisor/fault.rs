@@ -2,13 +2,18 @@
 
 use std::fmt;
 
-use crate::{in_kernel::Refused, interface, netlink::Refusal, tuned, userspace};
+use crate::{
+    in_kernel::Refused, interface, netlink::Refusal, rules::interface::NO_ETHERNET, tuned,
+    userspace,
+};
 
 /// What kept it from running, or stopped it.
 #[derive(Debug)]
 pub enum Fault {
     /// An interface that the config names and the host has not.
     NoInterface(String),
+    /// An interface whose packets the programs can't read.
+    NoEthernet(String),
     /// An interface could not be set up.
     Interface(interface::Error),
     /// An interface does not take the MTU or the channels that the config gives it.
@@ -35,6 +40,9 @@ impl fmt::Display for Fault {
                     f,
                     "interface {name} does not exist; 'ip link' lists those of this host"
                 )
+            }
+            Self::NoEthernet(name) => {
+                write!(f, "interface {name}: {NO_ETHERNET}: mode = userspace")
             }
             Self::Interface(error) => error.fmt(f),
             Self::Tuned(error) => error.fmt(f),

@@ -114,6 +114,9 @@ impl Supervisor {
             // What it was tuned to is news.
             let link = self.resolver.look_at(&settings.name)?;
             let link = link.ok_or_else(|| Fault::NoInterface(settings.name.clone()))?;
+            if !link.ethernet {
+                return Err(Fault::NoEthernet(link.name));
+            }
             let loader = loader.get_or_insert_with(bpf::Loader::new);
             let mut interface = Interface::open(loader, settings, &link, &listeners)?;
             interface.prepare(&listeners)?;

@@ -1,7 +1,7 @@
 //! Ways for paths. The interfaces have numbers that no kernel gives: it knows nothing of what they take.
 
 use super::*;
-use crate::link::Vlan;
+use crate::link::{State, Vlan};
 
 const INGRESS: u32 = u32::MAX - 8;
 const OTHER: u32 = INGRESS + 1;
@@ -15,9 +15,10 @@ fn link(index: u32, parent: Option<u32>) -> Link {
         index: IfIndex(index),
         name: format!("eth{index}"),
         mac: [2, 0, 0, 0, 0, 1],
+        ethernet: true,
         neighbors: true,
         mtu: 1500,
-        up: true,
+        state: State::Up,
         vlan: parent.map(|parent| Vlan {
             parent: IfIndex(parent),
             id: 9,

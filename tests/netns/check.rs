@@ -26,7 +26,9 @@ pub fn register(suite: &mut Suite) {
     suite.test("check::mtu_for_native_xdp", mtu_for_native_xdp);
     suite.test_with("check::queues", &["ethtool"], queues);
     suite.test("check::link_down", link_down);
+    suite.test("check::no_carrier", no_carrier);
     suite.test("check::no_interface", no_interface);
+    suite.test("check::no_ethernet", no_ethernet);
     suite.test("check::foreign_program", foreign_program);
     suite.test("check::an_instance_runs", an_instance_runs);
     suite.test("check::port_taken", port_taken);
@@ -258,12 +260,58 @@ fn link_down() {
     host.mended("link", "fail");
 }
 
+/// A command could not mend it: nothing is plugged into the bridge.
+fn no_carrier() {
+    let network = k3s();
+    let plug = |state: &str| {
+        for receiver in &network.receivers {
+            receiver.namespace.ip(&format!("link set {ETH0} {state}"));
+        }
+    };
+    plug("down");
+    let host = Host::new(&network.host, &network.config(Family::V4));
+    let unplugged = || {
+        let finding = host.report().broken("route");
+        finding.filter(|finding| finding.meaning.contains("cni0, which has no carrier"))
+    };
+    let finding = wait_for(unplugged).unwrap_or_else(|| panic!("{}", host.report().text));
+    assert_eq!(finding.level, "fail");
+    assert_eq!((finding.command, finding.set), (None, None));
+    plug("up");
+    let mended = wait_for(|| host.report().broken("route").is_none().then_some(()));
+    assert!(mended.is_some(), "{}", host.report().text);
+}
+
 fn no_interface() {
     let network = k3s();
     let config = network.config(Family::V4).replace(INTERFACE, "ens77");
     let host = Host::new(&network.host, &config);
     assert_eq!(host.run(&[]).status.code(), Some(1));
     assert_eq!(host.finds("exists").level, "fail");
+}
+
+/// The programs would be attached, and find nothing: a start is refused with the same words.
+fn no_ethernet() {
+    let network = k3s();
+    network
+        .host
+        .ip("tuntap add dev tun0 mode tun\nlink set tun0 up");
+    let config = network.config(Family::V4).replace(INTERFACE, "tun0");
+    for mode in ["af_xdp", "xdp", "tc_ebpf"] {
+        let config = format!("{config}mode = {mode}\n");
+        let finding = Host::new(&network.host, &config).finds("ethernet");
+        assert_eq!(finding.level, "fail", "{finding:?}");
+        let mut start = Fanout::spawn(&network.host, &config);
+        assert_eq!(start.wait().code(), Some(1), "{}", start.log());
+        let error = start.logged("ERROR").join("\n");
+        assert!(error.contains(&finding.meaning), "{error}");
+        let key = finding.set.expect("a key");
+        assert_eq!(key, "mode = userspace");
+        assert!(error.contains(&key), "{error}");
+        let config = config.replace(&format!("mode = {mode}"), &key);
+        let report = Host::new(&network.host, &config).report();
+        assert!(!report.text.contains("ethernet"), "{}", report.text);
+    }
 }
 
 /// In both modes: another's, which `ip` can take off again.
