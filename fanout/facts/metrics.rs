@@ -77,12 +77,17 @@ impl Exporter {
     }
 }
 
-/// Whether `folder` is one of those that a pattern stands for.
+/// Whether `folder` may be one of those that a pattern stands for: it is as deep, and the same up to the first wildcard.
 fn matches(pattern: &str, folder: &Path) -> bool {
-    let pattern = CString::new(pattern);
-    let folder = CString::new(folder.as_os_str().as_bytes());
-    let both = pattern.ok().zip(folder.ok());
-    both.is_some_and(|(pattern, folder)| sys::process::matches(&pattern, &folder))
+    let deep = |path: &Path| path.components().count();
+    let Some(wildcard) = pattern.find(['*', '?', '[']) else {
+        return Path::new(pattern) == folder;
+    };
+    let begins = folder
+        .as_os_str()
+        .as_bytes()
+        .starts_with(&pattern.as_bytes()[..wildcard]);
+    begins && deep(Path::new(pattern)) == deep(folder)
 }
 
 /// Which folders a node_exporter with this command line reads: as many as it is given.
@@ -114,7 +119,9 @@ mod tests {
     #[test]
     fn the_folders_of_a_node_exporter() {
         assert!(matches("/d/*", Path::new("/d/fanout")));
+        assert!(!matches("/d/*", Path::new("/e/fanout")));
         assert!(!matches("/d/*", Path::new("/d/fanout/deeper")));
+        assert!(matches("/d/", Path::new("/d")));
         for (line, expected) in [
             (
                 "/bin/node_exporter --collector.textfile.directory=/a/b",

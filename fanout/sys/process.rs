@@ -139,13 +139,6 @@ pub fn may_write(folder: &CStr) -> bool {
         .is_ok()
 }
 
-/// Whether a path is one of those that a shell's pattern stands for (fnmatch(3)).
-#[must_use]
-pub fn matches(pattern: &CStr, path: &CStr) -> bool {
-    // SAFETY: both end in a zero.
-    unsafe { libc::fnmatch(pattern.as_ptr(), path.as_ptr(), libc::FNM_PATHNAME) == 0 }
-}
-
 /// How many files this process may open, once the limit is [lifted](lift_file_limit).
 ///
 /// # Errors
