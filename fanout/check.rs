@@ -23,7 +23,8 @@ use crate::{
     neighbor::{self, Surveyed},
     netlink::{Connection, Refusal},
     rules::{self, Level, Mend, Rule, Verdict, host, interface, listener, native},
-    sys, tc, xdp,
+    sys::{self, ethtool::Flow},
+    tc, xdp,
     xdp_features::XdpFeatures,
 };
 
@@ -139,6 +140,8 @@ fn wanted(config: &Config, name: &str) -> Wanted {
     };
     let has = |mode| listeners().any(|listener| listener.mode == mode);
     let needs_xdp = has(Mode::AfXdp) || has(Mode::Xdp);
+    let takes =
+        |flow: &Flow| listeners().any(|listener| listener.is_ipv6() == (*flow == Flow::Udp6));
     Wanted {
         program: needs_xdp || has(Mode::TcEbpf),
         xdp: needs_xdp.then_some(settings.xdp),
@@ -147,7 +150,7 @@ fn wanted(config: &Config, name: &str) -> Wanted {
         mtu: settings.mtu,
         channels: settings.channels,
         tags: listeners().any(|listener| listener.vlan.is_some()),
-        families: [false, true].map(|ipv6| listeners().any(|listener| listener.is_ipv6() == ipv6)),
+        flows: [Flow::Udp4, Flow::Udp6].into_iter().filter(takes).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     config,
     link::{self, IfIndex, Link, LinkMessage, State},
     netlink::{Attributes, Connection, Refusal, attributes, text_in, u32_in},
-    sys::ethtool::{self, Channels, Offload},
+    sys::ethtool::{self, Channels, Flow, Offload},
     xdp_features::Features,
 };
 
@@ -50,8 +50,8 @@ pub struct Interface {
     pub gro_hw: Option<Offload>,
     /// Whether it takes VLAN tags out of frames (`rxvlan`).
     pub rx_vlan: Option<Offload>,
-    /// Whether the ports of UDP choose the queue, over IPv4 and over IPv6; `None`: the driver does not say.
-    pub hashes_ports: [Option<bool>; 2],
+    /// Whether ports choose the queue, of each flow that is wanted and that the driver tells of.
+    pub hashes_ports: Vec<(Flow, bool)>,
     /// What it can do with XDP; `None`: the kernel does not say.
     pub features: Option<Features>,
     /// The XDP programs on it.
@@ -77,8 +77,8 @@ pub struct Wanted {
     pub channels: Option<u32>,
     /// Whether a listener wants a tag.
     pub tags: bool,
-    /// Whether a listener takes datagrams over IPv4, and over IPv6.
-    pub families: [bool; 2],
+    /// What listeners take.
+    pub flows: Vec<Flow>,
 }
 
 /// What kind of virtual interface it is.
@@ -135,6 +135,10 @@ impl Interface {
         let [lro, gro_hw, rx_vlan] =
             ethtool::offloads(name, ["rx-lro", "rx-gro-hw", "rx-vlan-hw-parse"])
                 .unwrap_or_default();
+        let hashes_ports = wanted
+            .flows
+            .iter()
+            .filter_map(|&flow| Some((flow, ethtool::hashes_ports(name, flow).ok()?)));
         let master = number(&message, libc::IFLA_MASTER)
             .and_then(|master| describe(connection, IfIndex(master), None).ok().flatten())
             .map(|master| (text(&master, libc::IFLA_IFNAME), kind_name(&master)));
@@ -153,7 +157,7 @@ impl Interface {
             lro,
             gro_hw,
             rx_vlan,
-            hashes_ports: [false, true].map(|ipv6| ethtool::hashes_udp_ports(name, ipv6).ok()),
+            hashes_ports: hashes_ports.collect(),
             features: Features::of(link.index).ok(),
             master,
             driver,

@@ -146,10 +146,12 @@ fn zero_copy(interface: &Interface) -> Option<Verdict> {
         (ZeroCopy::Auto, Some(why)) => Verdict::ok(format!("{why}: the kernel copies each packet")),
         (_, None) => {
             let segments = interface.features.and_then(|f| f.zero_copy_segments);
-            let segments = segments.unwrap_or(1);
-            Verdict::ok(format!(
-                "its driver has zero copy, up to {segments} frames a packet"
-            ))
+            Verdict::ok(match segments {
+                Some(most @ 2..) => {
+                    format!("its driver has zero copy, up to {most} frames a packet")
+                }
+                _ => "its driver has zero copy, one frame a packet".to_owned(),
+            })
         }
     })
 }
@@ -200,34 +202,22 @@ pub fn crash(interface: &Interface) -> Option<(String, String)> {
 
 fn rss(interface: &Interface) -> Option<Verdict> {
     let queues = interface.planned_queues();
-    if queues < 2 {
+    if queues < 2 || interface.hashes_ports.is_empty() {
         return None;
     }
-    let flows = ["udp4", "udp6"].into_iter();
-    let facts = interface
-        .wanted
-        .families
-        .into_iter()
-        .zip(interface.hashes_ports);
-    let known: Vec<_> = flows
-        .zip(facts)
-        .filter_map(|(flow, (wanted, hashes))| Some((flow, hashes.filter(|_| wanted)?)))
+    let name = &interface.name;
+    let lacking = interface.hashes_ports.iter().filter(|(_, hashes)| !hashes);
+    let commands: Vec<_> = lacking
+        .map(|(flow, _)| format!("ethtool -N {name} rx-flow-hash {} sdfn", flow.name()))
         .collect();
-    let lacking: Vec<_> = known
-        .iter()
-        .filter(|(_, hashes_ports)| !hashes_ports)
-        .map(|(flow, _)| format!("ethtool -N {} rx-flow-hash {flow} sdfn", interface.name))
-        .collect();
-    Some(if known.is_empty() {
-        return None;
-    } else if lacking.is_empty() {
+    Some(if commands.is_empty() {
         Verdict::ok(format!("UDP ports choose among the {queues} RX queues"))
     } else {
         let meaning = format!(
             "only UDP addresses choose among the {queues} RX queues: all of one sender's datagrams \
              for an address come by the same one"
         );
-        Verdict::warn(meaning).run(lacking.join(" && "))
+        Verdict::warn(meaning).run(commands.join(" && "))
     })
 }
 

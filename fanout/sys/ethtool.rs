@@ -132,18 +132,37 @@ const _: () = assert!(size_of::<RxFlowHash>() == 192);
 // SAFETY: the struct of this command.
 unsafe impl Command for RxFlowHash {}
 
-/// Whether the ports of UDP over IPv4 have a say in which queue a datagram comes by, or of UDP over IPv6.
+/// What a card chooses the queue of, in a way for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Flow {
+    /// UDP over IPv4 (`UDP_V4_FLOW`).
+    Udp4 = 0x02,
+    /// UDP over IPv6 (`UDP_V6_FLOW`).
+    Udp6 = 0x06,
+}
+
+impl Flow {
+    /// ethtool(8)'s word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp4 => "udp4",
+            Self::Udp6 => "udp6",
+        }
+    }
+}
+
+/// Whether the ports of `flow` have a say in which queue a datagram comes by.
 ///
 /// # Errors
 /// `EOPNOTSUPP` if the driver does not say.
-pub fn hashes_udp_ports(interface: &str, ipv6: bool) -> io::Result<bool> {
-    const UDP_V4_FLOW: u32 = 0x02;
-    const UDP_V6_FLOW: u32 = 0x06;
+pub fn hashes_ports(interface: &str, flow: Flow) -> io::Result<bool> {
     /// `RXH_L4_B_0_1` and `RXH_L4_B_2_3`.
     const PORTS: u64 = 1 << 6 | 1 << 7;
     let mut hash = RxFlowHash {
         cmd: ETHTOOL_GRXFH,
-        flow_type: if ipv6 { UDP_V6_FLOW } else { UDP_V4_FLOW },
+        flow_type: flow as u32,
         data: 0,
         rest: [0; 22],
     };
