@@ -8,6 +8,7 @@
 //! ```
 
 use std::{
+    fs,
     process::{self, Command},
     thread,
     time::Duration,
@@ -17,7 +18,7 @@ use crate::{
     card::Card,
     common::{
         delivery::{self, Delivery},
-        fanout::{Fanout, wait_for},
+        fanout::{self, Fanout, Folder, wait_for},
         metrics::Metrics,
         mode::{Mode, TC, XDP},
         sender::Traffic,
@@ -96,20 +97,20 @@ impl Card {
         kill(fanout);
     }
 
-    /// Has the card use all its queues, and choose among them by ports too.
+    /// Has the card use all its queues, and choose among them by ports too, as `fanout check` says.
     fn use_all_queues(self, network: &Topology) {
         let Some(queues) = self.queues else { return };
         let queues = queues.to_string();
         network
             .host
             .run("ethtool", &["-L", INTERFACE, "combined", &queues]);
-        for protocol in ["udp4", "udp6"] {
-            let mut ethtool = network.host.command("ethtool");
-            // Some do so anyway, and can't be told.
-            let _ = ethtool
-                .args(["-N", INTERFACE, "rx-flow-hash", protocol, "sdfn"])
-                .output();
+        let mends = mends(network, "rx-flow-hash");
+        // virtio_net does so anyway, and tells of it on newer kernels only.
+        assert!(self.grows || !mends.is_empty());
+        for mend in mends {
+            network.host.run("sh", &["-c", &mend]);
         }
+        assert_eq!(self::mends(network, "rx-flow-hash"), [""; 0]);
     }
 
     /// Starts fanout, and waits until it forwards to all receivers.
@@ -293,6 +294,21 @@ fn config(network: &Topology, setting: &str, keys: &str) -> String {
     };
     let [v4, v6] = [Family::V4, Family::V6].map(listener);
     format!("log_level = debug\n[interface {INTERFACE}]\n{setting}\n{v4}{v6}")
+}
+
+/// The commands with `what` in them that `fanout check` prints.
+fn mends(network: &Topology, what: &str) -> Vec<String> {
+    let folder = Folder::new();
+    let file = folder.path("config.ini");
+    fs::write(&file, config(network, "", "")).expect("config");
+    let mut check = network.host.command(fanout::binary());
+    let output = check.arg("check").arg("-c").arg(file).output();
+    let text = String::from_utf8(output.expect("fanout").stdout).expect("text");
+    let commands = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("$ "));
+    let wanted = commands.filter(|command| command.contains(what));
+    wanted.map(ToOwned::to_owned).collect()
 }
 
 fn workers(fanout: &Fanout) -> u64 {
