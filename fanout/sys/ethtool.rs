@@ -156,7 +156,7 @@ impl Flow {
 /// Whether the ports of `flow` have a say in which queue a datagram comes by.
 ///
 /// # Errors
-/// `EOPNOTSUPP` if the driver does not say.
+/// `EOPNOTSUPP` if the driver does not say, `Unsupported` if it says that nothing has a say.
 pub fn hashes_ports(interface: &str, flow: Flow) -> io::Result<bool> {
     /// `RXH_L4_B_0_1` and `RXH_L4_B_2_3`.
     const PORTS: u64 = 1 << 6 | 1 << 7;
@@ -167,6 +167,10 @@ pub fn hashes_ports(interface: &str, flow: Flow) -> io::Result<bool> {
         rest: [0; 22],
     };
     ethtool(interface, &mut hash)?;
+    // virtio_net without RSS of its own: the host chooses, by what it likes.
+    if hash.data == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     Ok(hash.data & PORTS == PORTS)
 }
 
