@@ -263,7 +263,7 @@ fn open_queues(
             link.name
         );
     }
-    let zero_copy = zero_copy::choose(settings.zero_copy, mode, before, count)
+    let zero_copy = zero_copy::choose(&link.name, settings.zero_copy, mode, before, count)
         .map_err(|why| Error::ZeroCopy(link.name.clone(), why))?;
     let mut queues = Vec::new();
     for id in (0..count.min(MAX_QUEUES)).map(QueueId) {

@@ -10,6 +10,7 @@ use crate::{bpf::Mode, config::ZeroCopy};
 /// takes no such order for a queue that is not there (`virtnet_xsk_pool_disable`), goes on with freed
 /// memory, and the kernel crashes (seen on Linux 6.16 and 6.18). Copying needs nothing of the driver.
 pub(super) fn choose(
+    interface: &str,
     wanted: ZeroCopy,
     mode: Mode,
     before: u32,
@@ -20,7 +21,7 @@ pub(super) fn choose(
         _ if wanted != ZeroCopy::On => Ok(ZeroCopy::Off),
         Mode::Native => Err(format!(
             "its driver went from {before} to {queues} queues for the XDP program and takes them away \
-             with it; as many channels beforehand mend that: ethtool -L … combined {queues}"
+             with it; as many channels beforehand mend that: ethtool -L {interface} combined {queues}"
         )),
         Mode::Skb => Err("the XDP program runs in skb mode".to_owned()),
     }
@@ -42,7 +43,8 @@ mod tests {
             (ZeroCopy::Off, Mode::Skb, 2, 4, Some(ZeroCopy::Off)),
         ] {
             let what = format!("{wanted:?} {mode} {before} {queues}");
-            assert_eq!(choose(wanted, mode, before, queues).ok(), chosen, "{what}");
+            let choice = choose("ens5", wanted, mode, before, queues);
+            assert_eq!(choice.ok(), chosen, "{what}");
         }
     }
 }

@@ -91,7 +91,7 @@ impl Card {
         self.deliver(network, &fanout, Family::V4);
         stop(fanout, network);
         let config = config(network, "zero_copy = on", "");
-        refused(network, &config, "ethtool -L");
+        refused(network, &config, &format!("ethtool -L {INTERFACE} "));
         // Killed, the program goes and the queues with it, before the sockets are gone.
         let fanout = self.start(network, "auto", false);
         kill(fanout);
