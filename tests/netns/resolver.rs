@@ -280,7 +280,8 @@ fn link_down_and_up() {
         network.host.ip("link set br0 up");
         follower.until("up", sent_to(mac));
         network.peer.ip("link set e0 down");
-        follower.until("no carrier", down);
+        let no_carrier = Unreachable::NoCarrier("br0".to_owned());
+        follower.until("no carrier", |path| path.as_ref() == Err(&no_carrier));
         network.peer.ip("link set e0 up");
         follower.until("carrier", sent_to(mac));
     });
