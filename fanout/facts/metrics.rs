@@ -77,17 +77,23 @@ impl Exporter {
     }
 }
 
-/// Whether `folder` may be one of those that a pattern stands for: it is as deep, and the same up to the first wildcard.
+/// Whether `folder` is one of those that a pattern stands for. (fnmatch(3) does that and more, at the cost of musl's
+/// tables of wide characters.)
 fn matches(pattern: &str, folder: &Path) -> bool {
-    let deep = |path: &Path| path.components().count();
-    let Some(wildcard) = pattern.find(['*', '?', '[']) else {
-        return Path::new(pattern) == folder;
-    };
-    let begins = folder
-        .as_os_str()
-        .as_bytes()
-        .starts_with(&pattern.as_bytes()[..wildcard]);
-    begins && deep(Path::new(pattern)) == deep(folder)
+    let pattern = pattern.trim_end_matches('/');
+    fits(pattern.as_bytes(), folder.as_os_str().as_bytes())
+}
+
+/// A wildcard stands for no slash.
+fn fits(pattern: &[u8], path: &[u8]) -> bool {
+    match (pattern, path) {
+        ([], []) => true,
+        ([b'*', after @ ..], path) if fits(after, path) => true,
+        ([b'*', ..], [first, rest @ ..]) => *first != b'/' && fits(pattern, rest),
+        ([b'?', after @ ..], [first, rest @ ..]) => *first != b'/' && fits(after, rest),
+        ([this, after @ ..], [first, rest @ ..]) => this == first && fits(after, rest),
+        _ => false,
+    }
 }
 
 /// Which folders a node_exporter with this command line reads: as many as it is given.
@@ -122,6 +128,9 @@ mod tests {
         assert!(!matches("/d/*", Path::new("/e/fanout")));
         assert!(!matches("/d/*", Path::new("/d/fanout/deeper")));
         assert!(matches("/d/", Path::new("/d")));
+        assert!(matches("/d/?anout*/*x", Path::new("/d/fanout/prom.x")));
+        assert!(!matches("/d/*.prom", Path::new("/d/fanout")));
+        assert!(!matches("/d?fanout", Path::new("/d/fanout")));
         for (line, expected) in [
             (
                 "/bin/node_exporter --collector.textfile.directory=/a/b",
