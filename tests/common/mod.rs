@@ -14,6 +14,8 @@ pub mod namespace;
 pub mod nftables;
 pub mod payload;
 pub mod receiver;
+#[allow(clippy::question_mark, reason = "the derive's code")]
+pub mod report;
 pub mod sender;
 pub mod sys;
 pub mod topology;

@@ -6,17 +6,15 @@ use crate::{
     common::{
         fanout::{self, Fanout, Folder, wait_for},
         namespace::{Namespace, expect_success},
+        report::{Finding, Report},
         topology::{self, ETH0, Family, INTERFACE, Shape, Topology},
     },
     harness::Suite,
 };
 
 mod impostors;
-#[allow(clippy::question_mark, reason = "the derive's code")]
-mod report;
 
 use impostors::Impostor;
-use report::{Finding, Report};
 
 pub fn register(suite: &mut Suite) {
     suite.test("check::all_is_well", all_is_well);

@@ -21,6 +21,7 @@ use crate::{
         fanout::{self, Fanout, Folder, wait_for},
         metrics::Metrics,
         mode::{Mode, TC, XDP},
+        report::Report,
         sender::Traffic,
         topology::{self, Cable, Family, INTERFACE, Shape, Topology},
     },
@@ -104,13 +105,13 @@ impl Card {
         network
             .host
             .run("ethtool", &["-L", INTERFACE, "combined", &queues]);
-        let mends = mends(network, "rx-flow-hash");
+        let broken = check(network).broken("rss");
         // For virtio_net the host chooses, by ports too.
-        assert_eq!(mends.is_empty(), self.grows, "{mends:?}");
-        for mend in mends {
-            network.host.run("sh", &["-c", &mend]);
+        assert_eq!(broken.is_none(), self.grows, "{broken:?}");
+        if let Some(command) = broken.and_then(|finding| finding.command) {
+            network.host.run("sh", &["-c", &command]);
         }
-        assert_eq!(self::mends(network, "rx-flow-hash"), [""; 0]);
+        assert_eq!(check(network).broken("rss"), None);
     }
 
     /// Starts fanout, and waits until it forwards to all receivers.
@@ -296,22 +297,15 @@ fn config(network: &Topology, setting: &str, keys: &str) -> String {
     format!("log_level = debug\n[interface {INTERFACE}]\n{setting}\n{v4}{v6}")
 }
 
-/// The commands with `what` in them that `fanout check` prints.
-fn mends(network: &Topology, what: &str) -> Vec<String> {
+/// What `fanout check` says of the host.
+fn check(network: &Topology) -> Report {
     let folder = Folder::new();
     let file = folder.path("config.ini");
     let config = format!("[fanout]\n{}", config(network, "", ""));
     fs::write(&file, config).expect("config");
     let mut check = network.host.command(fanout::binary());
     let output = check.arg("check").arg("-c").arg(file).output();
-    let output = output.expect("fanout");
-    assert!(output.stderr.is_empty(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let commands = text
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("$ "));
-    let wanted = commands.filter(|command| command.contains(what));
-    wanted.map(ToOwned::to_owned).collect()
+    Report::of(&output.expect("fanout"))
 }
 
 fn workers(fanout: &Fanout) -> u64 {
